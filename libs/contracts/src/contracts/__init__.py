@@ -1,0 +1,4 @@
+"""What all Latchkey services mean by a share: events, commands, directory snapshots, permissions.
+
+Pydantic models and pure functions only; nothing here performs input or output.
+"""

@@ -1,0 +1,33 @@
+"""Identifiers and the two base models that every contract is built from."""
+
+from typing import Annotated
+from uuid import UUID
+
+import uuid_utils.compat
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:._-]{1,64}$")]
+"""An identifier given by an upstream registry: 1 to 64 characters of ``[A-Za-z0-9:._-]``."""
+
+AccountId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:._|-]{1,128}$")]
+"""An OpenID Connect ``sub``: 1 to 128 characters, those of `Id` and ``|``."""
+
+CommandId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
+"""The idempotency key of a command: 1 to 128 visible ASCII characters."""
+
+
+class Fact(BaseModel):
+    """A published fact. Unknown fields are ignored, so that an older reader survives a newer writer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Order(BaseModel):
+    """An instruction. Unknown fields are refused: a misspelt ``services`` must never mean all services."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def new_id() -> UUID:
+    """A UUIDv7 (RFC 9562): unique, and ordered by the time of its making."""
+    return uuid_utils.compat.uuid7()

@@ -1,0 +1,52 @@
+"""Every Kafka topic: its name, partitions and retention. Provisioning creates exactly these."""
+
+from typing import Final, NamedTuple
+
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+
+
+class Topic(NamedTuple):
+    """A topic as it is provisioned. ``config`` holds broker settings as Kafka spells them."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+def _kept(days: int) -> dict[str, str]:
+    return {"retention.ms": str(days * _DAY_MS)}
+
+
+DEVICE_PARTITIONS: Final = 24
+"""Topics keyed by device have this many partitions for ever, so that one device has one partition number."""
+
+SHARE_COMMANDS: Final = Topic("share.commands", DEVICE_PARTITIONS, _kept(7))
+COMMAND_RESULTS: Final = Topic("share.command-results", DEVICE_PARTITIONS, _kept(7))
+SHARE_EVENTS: Final = Topic(
+    "share.events", DEVICE_PARTITIONS, {"retention.ms": "-1", "retention.bytes": "-1"}
+)
+WATERMARKS: Final = Topic("share.watermarks", 1, _kept(1))
+DIRECTORY_DEVICES: Final = Topic("directory.devices", DEVICE_PARTITIONS, {"cleanup.policy": "compact"})
+DIRECTORY_ACCOUNTS: Final = Topic("directory.accounts", 6, {"cleanup.policy": "compact"})
+DIRECTORY_CONTACTS: Final = Topic("directory.contacts", 6, {"cleanup.policy": "compact"})
+ACCESS_EVENTS: Final = Topic("access.events", DEVICE_PARTITIONS, _kept(90))
+
+
+def dead_letters(service: str) -> Topic:
+    """Where ``service`` puts messages that it cannot read: original bytes and headers, and the reason."""
+    return Topic(f"{service}.dead-letters", 1, {**_kept(14), "segment.ms": str(_DAY_MS)})
+
+
+TOPICS: Final = (
+    SHARE_COMMANDS,
+    COMMAND_RESULTS,
+    SHARE_EVENTS,
+    WATERMARKS,
+    DIRECTORY_DEVICES,
+    DIRECTORY_ACCOUNTS,
+    DIRECTORY_CONTACTS,
+    ACCESS_EVENTS,
+    dead_letters("share-command"),
+    dead_letters("permission-projector"),
+    dead_letters("notifier"),
+)

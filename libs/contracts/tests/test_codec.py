@@ -1,0 +1,95 @@
+"""Bytes that are no message of ours get a stable code, and nothing private is repeated."""
+
+import json
+from importlib import resources
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts import codec
+from contracts.codec import DecodeError, decode, decode_as
+from contracts.commands import RequestShare
+from contracts.events import ShareAccepted
+
+
+def example(name: str) -> dict[str, Any]:
+    return json.loads(resources.files("contracts").joinpath(f"golden/{name}.v1.json").read_text())
+
+
+def refused(value: bytes | None) -> DecodeError:
+    with pytest.raises(DecodeError) as refusal:
+        decode(value)
+    return refusal.value
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (None, "MALFORMED"),
+        (b"", "MALFORMED"),
+        (b"{", "MALFORMED"),
+        (b"[]", "MALFORMED"),
+        (b"\xff\xfe", "MALFORMED"),
+        (b"{}", "MALFORMED"),
+        (b" " * (codec.MAX_BYTES + 1), "TOO_LARGE"),
+    ],
+)
+def test_what_is_no_cloudevent_is_named(value: bytes | None, code: str) -> None:
+    assert refused(value).code == code
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"type": "latchkey.ShareExploded.v1"}, "UNKNOWN_TYPE"),
+        ({"type": "latchkey.ShareAccepted.v2"}, "UNKNOWN_TYPE"),
+        ({"specversion": "0.3"}, "MALFORMED"),
+        ({"time": "yesterday"}, "MALFORMED"),
+        ({"time": "2026-01-01T00:00:00"}, "MALFORMED"),
+        ({"version": 0}, "MALFORMED"),
+        ({"data": []}, "MALFORMED"),
+        ({"data": {}}, "INVALID_DATA"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: dict[str, object], code: str) -> None:
+    assert refused(json.dumps({**example("ShareAccepted"), **change}).encode()).code == code
+
+
+def test_a_message_on_the_wrong_topic_is_named() -> None:
+    text = json.dumps(example("ShareAccepted")).encode()
+    assert decode_as(text, ShareAccepted)[1].account_id == "acc-bob"
+    with pytest.raises(DecodeError) as refusal:
+        decode_as(text, RequestShare)
+    assert refusal.value.code == "UNEXPECTED_TYPE"
+
+
+def test_the_reason_names_the_field_and_repeats_no_value() -> None:
+    message = example("RequestShare")
+    message["data"]["recipients"] = [{"secret": "bob@example.test"}]
+    error = refused(json.dumps(message).encode())
+    assert error.code == "INVALID_DATA"
+    assert "recipients.0" in str(error)
+    assert "bob" not in str(error)
+
+
+@given(st.binary(max_size=400))
+def test_random_bytes_never_do_more_than_refuse(value: bytes) -> None:
+    assert refused(value).code in {"MALFORMED", "UNKNOWN_TYPE"}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(codec.TYPES)), JSON)
+def test_random_data_under_a_known_type_never_does_more_than_refuse(name: str, data: object) -> None:
+    message = {**example("ShareAccepted"), "type": name, "data": data}
+    try:
+        decode(json.dumps(message).encode())
+    except DecodeError as error:
+        assert error.code in {"MALFORMED", "INVALID_DATA"}

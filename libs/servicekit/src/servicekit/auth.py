@@ -1,0 +1,185 @@
+"""Tokens: bearer tokens of an OpenID Connect issuer, and the 60-second tokens between services."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from fastapi import Request
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet, KeySetSerialization
+
+from servicekit.http import ApiError
+from servicekit.logging import get_logger
+
+log = get_logger(__name__)
+
+INTERNAL_SECONDS = 60
+_LEEWAY_SECONDS = 5
+_REFETCH_SECONDS = 10.0
+
+
+def _unauthenticated(message: str) -> ApiError:
+    return ApiError("UNAUTHENTICATED", 401, message, headers={"WWW-Authenticate": "Bearer"})
+
+
+def bearer_token(request: Request) -> str:
+    """The token of the Authorization header; raises ApiError ``UNAUTHENTICATED`` when there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise _unauthenticated("Send an Authorization header with a bearer token.")
+    return token.strip()
+
+
+class InternalTokens:
+    """Makes the tokens with which one service asks another for an account (ES256, 60 s)."""
+
+    def __init__(self, private_jwk: str, issuer: str) -> None:
+        self._key = ECKey.import_key(json.loads(private_jwk))
+        self._issuer = issuer
+
+    def mint(self, *, audience: str, account_id: str) -> str:
+        """A token that lets ``audience`` act for ``account_id``."""
+        now = int(time.time())
+        claims = {
+            "iss": self._issuer,
+            "aud": audience,
+            "sub": account_id,
+            "iat": now,
+            "exp": now + INTERNAL_SECONDS,
+        }
+        return jwt.encode({"alg": "ES256", "kid": self._key.kid}, claims, self._key)
+
+
+class InternalCallers:
+    """Knows who may name an actor: a FastAPI dependency that returns the acting account's id.
+
+    ``jwks`` holds the public keys of trusted callers; ``audience`` is this service's own name.
+    """
+
+    def __init__(self, jwks: str, audience: str) -> None:
+        self._keys = KeySet.import_key_set(json.loads(jwks))
+        self._claims = jwt.JWTClaimsRegistry(
+            leeway=_LEEWAY_SECONDS,
+            aud={"essential": True, "value": audience},
+            sub={"essential": True},
+            exp={"essential": True},
+        )
+
+    def __call__(self, request: Request) -> str:
+        """The account that the caller acts for; raises ApiError ``UNAUTHENTICATED``."""
+        return str(_verified(bearer_token(request), self._keys, ["ES256"], self._claims)["sub"])
+
+
+def _verified(
+    token: str, keys: KeySet, algorithms: Sequence[str], registry: jwt.JWTClaimsRegistry
+) -> Mapping[str, Any]:
+    try:
+        decoded = jwt.decode(token, keys, algorithms=list(algorithms))
+        registry.validate(decoded.claims)
+    except (JoseError, ValueError) as error:
+        log.info("token_refused", error=type(error).__name__)
+        raise _unauthenticated(
+            "The token is not valid here: wrong issuer, audience or signature, or expired."
+        ) from None
+    return decoded.claims
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What an issuer says of itself (OpenID Connect Discovery 1.0)."""
+
+    jwks_uri: str
+    authorization_endpoint: str
+    token_endpoint: str
+    end_session_endpoint: str | None
+
+
+class OidcVerifier:
+    """Verifies bearer tokens of one issuer (OpenID Connect Core 1.0, RFC 9068) against its published keys.
+
+    Keys are fetched when first needed, and again, at most every 10 s, for a key id that is not known.
+    """
+
+    def __init__(
+        self, *, issuer: str, audience: str, algorithms: Sequence[str], client: httpx.AsyncClient
+    ) -> None:
+        self._issuer, self._algorithms, self._client = issuer, tuple(algorithms), client
+        self._claims = jwt.JWTClaimsRegistry(
+            leeway=_LEEWAY_SECONDS,
+            iss={"essential": True, "value": issuer},
+            aud={"essential": True, "value": audience},
+            sub={"essential": True},
+            exp={"essential": True},
+        )
+        self._discovery: Discovery | None = None
+        self._keys: KeySet | None = None
+        self._fetched_at = -_REFETCH_SECONDS
+        self._lock = asyncio.Lock()
+
+    async def discovery(self) -> Discovery:
+        """The issuer's endpoints; raises ApiError ``UNAVAILABLE`` when it does not answer."""
+        if self._discovery is None:
+            document = await self._get(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+            if document.get("issuer") != self._issuer:
+                raise ApiError(
+                    "UNAVAILABLE", 503, "The sign-in service names another issuer than the one configured."
+                )
+            self._discovery = Discovery(
+                jwks_uri=str(document["jwks_uri"]),
+                authorization_endpoint=str(document["authorization_endpoint"]),
+                token_endpoint=str(document["token_endpoint"]),
+                end_session_endpoint=document.get("end_session_endpoint"),
+            )
+        return self._discovery
+
+    async def verify(self, token: str) -> Mapping[str, Any]:
+        """The claims of a valid token.
+
+        Raises:
+            ApiError: ``UNAUTHENTICATED`` (bad token), ``UNAVAILABLE`` (the issuer's keys cannot be had).
+        """
+        keys = await self._keys_for(token)
+        return _verified(token, keys, self._algorithms, self._claims)
+
+    async def _keys_for(self, token: str) -> KeySet:
+        key_id = _key_id(token)
+        async with self._lock:
+            known = self._keys is not None and any(key.kid == key_id for key in self._keys.keys)
+            if not known and time.monotonic() - self._fetched_at >= _REFETCH_SECONDS:
+                document = await self._get((await self.discovery()).jwks_uri)
+                self._keys = KeySet.import_key_set(KeySetSerialization(keys=document["keys"]))
+                self._fetched_at = time.monotonic()
+            if self._keys is None:
+                raise _unavailable()
+            return self._keys
+
+    async def _get(self, url: str) -> Mapping[str, Any]:
+        try:
+            answer = await self._client.get(url)
+            answer.raise_for_status()
+            return answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            log.warning("issuer_unreachable", error=type(error).__name__)
+            raise _unavailable() from None
+
+
+def _unavailable() -> ApiError:
+    return ApiError(
+        "UNAVAILABLE", 503, "The sign-in service does not answer. Try again.", headers={"Retry-After": "2"}
+    )
+
+
+def _key_id(token: str) -> str | None:
+    head = token.split(".", 1)[0]
+    try:
+        header = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    except ValueError:
+        raise _unauthenticated("The token is not a JSON Web Token.") from None
+    key_id = header.get("kid") if isinstance(header, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - untrusted JSON
+    return key_id if isinstance(key_id, str) else None

@@ -1,0 +1,75 @@
+"""Structured logs: one line an event, constant event names, fields as keywords, nothing private.
+
+Logs of libraries go through the same formatter. A last step blacks out what looks like an e-mail address,
+a token or a stream URL, whoever logged it.
+"""
+
+import logging
+import re
+import sys
+from typing import cast
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+_PRIVATE = re.compile(
+    r"[\w.+-]+@[\w-]+\.[\w.-]+"  # e-mail address
+    r"|eyJ[\w-]+\.[\w-]+\.[\w-]*"  # JSON Web Token
+    r"|(?i:bearer|basic)\s+[\w.~+/=-]{8,}"  # Authorization header
+    r"|(?i:rtsps?|postgres(?:ql)?)://\S+",  # stream address, database address
+)
+
+
+def _black_out(value: object) -> object:
+    if isinstance(value, str):
+        return _PRIVATE.sub("[hidden]", value)
+    if isinstance(value, dict):
+        return {key: _black_out(item) for key, item in cast("dict[object, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_black_out(item) for item in cast("list[object]", value)]
+    return value
+
+
+def hide_private(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Structlog processor: replace addresses, tokens and stream URLs by ``[hidden]``."""
+    return {key: _black_out(value) for key, value in event.items()}
+
+
+def configure(service: str, *, level: str = "info", style: str = "json") -> None:
+    """Send this process's logs, the libraries' included, to standard output."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        hide_private,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(default=str)
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("aiokafka", "httpx", "httpcore", "faststream", "uvicorn"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of one module: ``log = get_logger(__name__)``."""
+    return structlog.stdlib.get_logger(name)

@@ -1,0 +1,1 @@
+"""Builds the permission read models and serves them."""

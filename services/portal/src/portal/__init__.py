@@ -1,0 +1,1 @@
+"""The one address that frontends talk to: GraphQL, sign-in, pages."""

@@ -1,0 +1,1 @@
+"""Decides about shares and publishes what was decided."""

@@ -1,0 +1,1 @@
+"""The embedded stack: broker, database, mailbox, issuer, registry, and all services."""

