@@ -76,6 +76,12 @@ class _Edge:
                     ]
                 await send(message)
 
+            async def application_send(message: Message) -> None:
+                if received <= MAX_BODY_BYTES:
+                    await tagged_send(message)
+                elif not started:  # whatever the application made of the failed read
+                    await error_answer(_too_large())(scope, receive, tagged_send)
+
             async def limited_receive() -> Message:
                 nonlocal received
                 message = await receive()
@@ -88,7 +94,7 @@ class _Edge:
                 declared = request.headers.get("content-length", "0")
                 if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
                     raise _too_large()
-                await self._app(scope, limited_receive, tagged_send)
+                await self._app(scope, limited_receive, application_send)
             except ApiError as error:
                 if started:
                     raise

@@ -99,10 +99,12 @@ class Inbox:
             self._connected = True
             while True:
                 batches = await consumer.getmany(timeout_ms=500, max_records=_BATCH)
-                for place in consumer.assignment() - self._next.keys():
+                unplaced = consumer.assignment() - self._next.keys()
+                for place in unplaced:
                     await self._seek(consumer, place)
                 for place, records in batches.items():
-                    await self._apply(consumer, place, records)
+                    if place in self._next and place not in unplaced:  # else fetched before the seek
+                        await self._apply(consumer, place, records)
 
     async def _on_change(self, places: set[Partition]) -> None:
         self._forget(places)
@@ -114,7 +116,7 @@ class Inbox:
                 FAILING.labels(self._group, place.topic, place.number).set(0)
 
     async def _seek(self, consumer: Consumer, place: Partition) -> None:
-        """Go to the stored offset; what was fetched before that is dropped by `_apply`."""
+        """Go to the stored offset."""
         rows = await self._pool.fetch(self._sql["stored_offsets"])
         stored = {Partition(row["topic"], row["partition"]): row for row in rows}
         topic_id = self._topic_ids[place.topic]
@@ -127,9 +129,6 @@ class Inbox:
 
     async def _apply(self, consumer: Consumer, place: Partition, records: list[Record]) -> None:
         expected = self._next[place]
-        records = [record for record in records if record.offset >= expected]
-        if not records:
-            return
         following = records[-1].offset + 1
         try:
             async with self._pool.acquire() as connection, connection.transaction():

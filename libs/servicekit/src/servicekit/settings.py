@@ -7,10 +7,12 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class ServiceSettings(BaseSettings):
-    """Where a process serves HTTP, and how it logs."""
-
+class _Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LATCHKEY_", frozen=True, extra="ignore")
+
+
+class ServiceSettings(_Settings):
+    """Where a process serves HTTP, and how it logs."""
 
     http_host: str = Field("127.0.0.1", description="Address to serve HTTP on.")
     http_port: int = Field(0, ge=0, le=65535, description="Port to serve HTTP on; 0 takes any free one.")
@@ -20,13 +22,13 @@ class ServiceSettings(BaseSettings):
     )
 
 
-class PostgresSettings(BaseSettings):
+class PostgresSettings(_Settings):
     """For a service that has a database role."""
 
     postgres_dsn: SecretStr = Field(description="Connection string of this service's own role.")
 
 
-class KafkaSettings(BaseSettings):
+class KafkaSettings(_Settings):
     """For a service that reads or writes topics."""
 
     kafka_bootstrap: str = Field(min_length=1, description="Brokers, `host:port`, comma-separated.")

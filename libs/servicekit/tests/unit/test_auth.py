@@ -1,0 +1,134 @@
+"""Only a token of the right issuer, for the right audience, in its time, names an account."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, OctKey
+from starlette.requests import Request
+
+from servicekit.auth import InternalCallers, InternalTokens, OidcVerifier
+from servicekit.http import ApiError
+
+ISSUER = "https://issuer.example"
+
+
+def new_key(kid: str) -> ECKey:
+    return ECKey.generate_key("P-256", {"kid": kid, "alg": "ES256", "use": "sig"})
+
+
+KEY, OTHER = new_key("k1"), new_key("k2")
+JWKS = json.dumps({"keys": [KEY.as_dict(private=False)]})
+
+
+def request(authorization: str | None) -> Request:
+    headers = [] if authorization is None else [(b"authorization", authorization.encode())]
+    return Request({"type": "http", "headers": headers})
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    return {"iss": "portal", "aud": "share-command", "sub": "acc-1", "iat": now, "exp": now + 60, **changes}
+
+
+def signed(key: ECKey, **changes: Any) -> str:
+    return jwt.encode(
+        {"alg": "ES256", "kid": key.kid}, {k: v for k, v in claims(**changes).items() if v is not None}, key
+    )
+
+
+def test_an_internal_token_names_the_account_to_its_audience_only() -> None:
+    token = InternalTokens(json.dumps(KEY.as_dict(private=True)), "portal").mint(
+        audience="share-command", account_id="acc-1"
+    )
+    assert InternalCallers(JWKS, "share-command")(request(f"Bearer {token}")) == "acc-1"
+    with pytest.raises(ApiError) as refusal:
+        InternalCallers(JWKS, "access-gateway")(request(f"Bearer {token}"))
+    assert (refusal.value.status, refusal.value.code) == (401, "UNAUTHENTICATED")
+
+
+def none_token() -> str:
+    return "eyJhbGciOiJub25lIn0." + signed(KEY).split(".")[1] + "."
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Basic YWxhZGRpbg==",
+        "Bearer",
+        "Bearer x",
+        "Bearer a.b.c",
+        f"Bearer {signed(OTHER)}",
+        f"Bearer {signed(KEY, exp=int(time.time()) - 60)}",
+        f"Bearer {signed(KEY, aud='portal')}",
+        f"Bearer {signed(KEY, sub=None)}",
+        f"Bearer {signed(KEY, exp=None)}",
+        f"Bearer {none_token()}",
+        "Bearer " + jwt.encode({"alg": "HS256", "kid": "k1"}, claims(), OctKey.import_key(JWKS)),
+    ],
+)
+def test_anything_else_is_refused(authorization: str | None) -> None:
+    with pytest.raises(ApiError) as refusal:
+        InternalCallers(JWKS, "share-command")(request(authorization))
+    assert refusal.value.code == "UNAUTHENTICATED"
+
+
+class FakeIssuer:
+    """An issuer's two documents, served in process; counts how often keys are asked for."""
+
+    def __init__(self) -> None:
+        self.keys, self.asked, self.up = [KEY], 0, True
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if not self.up:
+            raise httpx.ConnectError("down")
+        if request.url.path.endswith("openid-configuration"):
+            urls = {name: f"{ISSUER}/x" for name in ("authorization_endpoint", "token_endpoint")}
+            return httpx.Response(200, json={"issuer": ISSUER, "jwks_uri": f"{ISSUER}/jwks", **urls})
+        self.asked += 1
+        return httpx.Response(200, json={"keys": [key.as_dict(private=False) for key in self.keys]})
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[tuple[FakeIssuer, OidcVerifier]]:
+    fake = FakeIssuer()
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fake)) as client:
+        yield fake, OidcVerifier(issuer=ISSUER, audience="latchkey", algorithms=["ES256"], client=client)
+
+
+async def test_an_issuers_token_is_read_and_its_keys_are_fetched_once(
+    issuer: tuple[FakeIssuer, OidcVerifier],
+) -> None:
+    fake, verifier = issuer
+    for _ in range(3):
+        assert (await verifier.verify(signed(KEY, iss=ISSUER, aud="latchkey")))["sub"] == "acc-1"
+    for _ in range(20):  # unknown key ids must not become a way to make us ask for ever
+        with pytest.raises(ApiError):
+            await verifier.verify(signed(OTHER, iss=ISSUER, aud="latchkey"))
+    assert fake.asked == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"iss": "https://evil.example"}, {"aud": "another"}, {"exp": 1}, {"exp": None}, {"sub": None}]
+)
+async def test_wrong_claims_are_refused(
+    issuer: tuple[FakeIssuer, OidcVerifier], changes: dict[str, Any]
+) -> None:
+    with pytest.raises(ApiError) as refusal:
+        await issuer[1].verify(signed(KEY, **{"iss": ISSUER, "aud": "latchkey", **changes}))
+    assert refusal.value.code == "UNAUTHENTICATED"
+
+
+async def test_an_issuer_that_is_away_is_no_refusal_of_the_token(
+    issuer: tuple[FakeIssuer, OidcVerifier],
+) -> None:
+    issuer[0].up = False
+    with pytest.raises(ApiError) as refusal:
+        await issuer[1].verify(signed(KEY, iss=ISSUER, aud="latchkey"))
+    assert (refusal.value.status, refusal.value.code) == (503, "UNAVAILABLE")

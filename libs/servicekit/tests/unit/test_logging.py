@@ -1,0 +1,63 @@
+"""Nothing private is in a log line, whoever logged it."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from servicekit import logging as service_logging
+from servicekit.telemetry import correlated
+
+
+@pytest.fixture
+def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    service_logging.configure("test")
+    yield stream
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+PRIVATE = [
+    "ann@example.com",
+    "Ann.Keller+x@sub.example.co.uk",
+    "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl",
+    "Bearer abcdefgh12345678",
+    "rtsp://user:pass@10.0.0.1/live",
+    "postgresql://portal:secret@127.0.0.1/latchkey",
+]
+
+
+@pytest.mark.parametrize("secret", PRIVATE)
+def test_private_things_are_blacked_out_in_every_place(output: io.StringIO, secret: str) -> None:
+    log = service_logging.get_logger("x")
+    log.info("event", field=f"see {secret}!", nested={"list": [secret]})
+    logging.getLogger("some.library").warning("library says %s", secret)
+    try:
+        raise ValueError(f"broke on {secret}")
+    except ValueError:
+        log.exception("failed")
+    text = output.getvalue()
+    assert text.count("[hidden]") >= 4
+    assert secret.rsplit(maxsplit=1)[-1] not in text
+
+
+def test_a_line_is_json_with_the_service_and_the_correlation_id(output: io.StringIO) -> None:
+    with correlated("c-1"):
+        service_logging.get_logger("x").info("share_accepted", share_id="s1")
+    line = json.loads(output.getvalue())
+    assert line["event"] == "share_accepted"
+    assert (line["share_id"], line["correlation_id"], line["service"], line["level"]) == (
+        "s1",
+        "c-1",
+        "test",
+        "info",
+    )
