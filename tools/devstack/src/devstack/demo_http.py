@@ -12,9 +12,10 @@ import jinja2
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
-from servicekit.http import ApiError, create_app, error_answer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from servicekit.http import ApiError, create_app, error_answer
 
 PAGE_POLICY = {
     "default-src": "'none'",

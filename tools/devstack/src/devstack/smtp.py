@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email import policy
@@ -21,13 +21,14 @@ from weakref import WeakSet
 
 import typer
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from contracts.base import new_id
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+
+from contracts.base import new_id
+from devstack.demo_files import replace_file
+from devstack.demo_http import demo_app, http_url, listen, page, port_of, serving, until_stopped
 from servicekit.http import ApiError
 from servicekit.logging import configure
-
-from devstack.demo_http import demo_app, http_url, listen, page, port_of, serving, until_stopped
 
 MAX_MAIL_BYTES = 10_000_000
 MAX_WAIT_SECONDS = 30.0
@@ -40,15 +41,17 @@ _MAIL_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
     f"frame-ancestors 'self'; sandbox {_SANDBOX}"
 )
-_HEAD = re.compile(r"<head(\s[^>]*)?>|<html(\s[^>]*)?>|<!doctype[^>]*>", re.IGNORECASE)
+_DOCUMENT_STARTS = tuple(
+    re.compile(tag, re.IGNORECASE) for tag in (r"<head(\s[^>]*)?>", r"<html(\s[^>]*)?>", r"<!doctype[^>]*>")
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
     """One mail as it was accepted. ``sender`` and ``recipients`` are the envelope's, not the headers'.
 
-    ``headers`` are decoded, in the order of the mail; ``text`` and ``html`` are its first such parts (``text``
-    empty and ``html`` None when absent); ``raw`` are the bytes that came after DATA.
+    ``headers`` are decoded, in the order of the mail; ``text`` and ``html`` are its first such parts
+    (``text`` empty and ``html`` None when absent); ``raw`` are the bytes that came after DATA.
     """
 
     id: str
@@ -133,7 +136,7 @@ class Mailbox:
             server.close()
             for protocol in sessions:
                 if protocol.transport is not None:
-                    protocol.transport.abort()
+                    protocol.transport.close()
             await server.wait_closed()
 
     def messages(self, to: str | None = None) -> list[Mail]:
@@ -147,7 +150,7 @@ class Mailbox:
     async def wait_for(
         self, to: str | None = None, count: int = 1, timeout: float = 10.0, after: str | None = None
     ) -> list[Mail]:
-        """Wait until there are ``count`` mails (to ``to``, newer than the mail ``after``) and return them all.
+        """Wait until there are ``count`` mails (to ``to``, newer than mail ``after``); returns all such.
 
         Raises:
             TimeoutError: ``timeout`` seconds have passed.
@@ -182,7 +185,8 @@ class Mailbox:
         """Store a mail; it is on disk when this returns."""
         envelope = _Envelope(str(new_id()), datetime.now(UTC).isoformat(), sender, recipients)
         if self._directory:
-            await asyncio.to_thread(_write, self._directory, envelope, raw)
+            content = _ENVELOPE + json.dumps(asdict(envelope)).encode() + b"\r\n" + raw
+            await asyncio.to_thread(replace_file, self._directory / f"{envelope.id}.eml", content)
         mail = _parse(envelope, raw)
         async with self._changed:
             self._mails.append(mail)
@@ -196,7 +200,7 @@ class _Handler:
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
 
-    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+    async def handle_RCPT(
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         code = self._mailbox.next_failure()
@@ -205,16 +209,10 @@ class _Handler:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         content = envelope.original_content or b""
         mail = await self._mailbox.keep(envelope.mail_from or "", list(map(str, envelope.rcpt_tos)), content)
         return f"250 2.0.0 Kept as {mail.id}"
-
-
-def _write(directory: Path, envelope: _Envelope, raw: bytes) -> None:
-    draft = directory / f"{envelope.id}.tmp"
-    draft.write_bytes(_ENVELOPE + json.dumps(asdict(envelope)).encode() + b"\r\n" + raw)
-    draft.rename(draft.with_suffix(".eml"))
 
 
 def _load(directory: Path) -> list[Mail]:
@@ -269,8 +267,7 @@ def _not_found() -> ApiError:
 
 def _shown_html(html: str) -> str:
     """The HTML part with links that open a window of their own: the frame itself shows the mail only."""
-    place = _HEAD.search(html)
-    end = place.end() if place else 0
+    end = next((place.end() for start in _DOCUMENT_STARTS if (place := start.search(html))), 0)
     return f'{html[:end]}<base target="_blank">{html[end:]}'
 
 
@@ -290,11 +287,9 @@ def _app(mailbox: Mailbox) -> FastAPI:
         wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0,
     ) -> dict[str, Any]:
         """Mails, oldest first; ``wait`` holds the answer until there is one (at most so many seconds)."""
-        mails = []
-        try:
+        mails: list[Mail] = []
+        with suppress(TimeoutError):
             mails = await mailbox.wait_for(to, 1 if wait else 0, max(wait, 1), after)
-        except TimeoutError:
-            pass
         return {"messages": [mail.summary() for mail in mails], "total": len(mails)}
 
     @app.get("/api/v1/messages/{mail_id}")
@@ -321,7 +316,7 @@ def _app(mailbox: Mailbox) -> FastAPI:
         return RedirectResponse("/", 303)
 
     @app.get("/messages/{mail_id}", include_in_schema=False)
-    async def mail_page(mail_id: str, _request: Request) -> Response:
+    async def mail_page(mail_id: str) -> Response:
         mail = mailbox.message(mail_id)
         if mail is None:
             return page("mailbox_missing.html", 404)
