@@ -1,0 +1,81 @@
+"""What the portal refuses. Every code stands in docs/errors.md.
+
+    ApiError                    servicekit: code, status, message
+    ├── Refused                 another service's refusal, passed on with its code
+    ├── Unavailable             UNAVAILABLE: another service or the database does not answer
+    ├── InvalidRequest          INVALID_REQUEST: an argument that cannot be used
+    ├── InvalidPosition         INVALID_POSITION: a consistency token that is none
+    ├── InvalidJson             INVALID_JSON: the body of a GraphQL request is not what it must be
+    ├── InvalidNext             INVALID_NEXT: after sign-in nobody is sent to another site
+    ├── SignInFailed            SIGN_IN_FAILED: the issuer's answer cannot be used
+    └── CsrfRefused             CSRF_REFUSED: a form that did not come from our own page
+
+The docstring is the message, unless the raiser knows better.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import ClassVar
+
+from servicekit.http import ApiError
+
+
+class _Coded(ApiError):
+    default_code: ClassVar[str]
+    default_status: ClassVar[int]
+
+    def __init__(self, message: str | None = None, *, details: Mapping[str, object] | None = None) -> None:
+        text = message or " ".join((inspect.getdoc(type(self)) or "").split())
+        super().__init__(self.default_code, self.default_status, text, details=details)
+
+
+class Refused(ApiError):
+    """Another service's refusal: its ``code``, ``status``, ``message`` and ``details``."""
+
+
+class Unavailable(_Coded):
+    """A part of the service does not answer at the moment. Nothing is lost; try again."""
+
+    default_code, default_status = "UNAVAILABLE", 503
+
+
+class InvalidRequest(_Coded):
+    """An argument cannot be used."""
+
+    default_code, default_status = "INVALID_REQUEST", 400
+
+
+class InvalidPosition(_Coded):
+    """The header Latchkey-Position must be sent as it was given."""
+
+    default_code, default_status = "INVALID_POSITION", 400
+
+
+class InvalidJson(_Coded):
+    """The body must be a JSON object with the key "query" (a text that is not empty), and if needed
+    "variables" (an object) and "operationName" (a text). One request holds one document.
+    """
+
+    default_code, default_status = "INVALID_JSON", 400
+
+
+class InvalidNext(_Coded):
+    """The address to continue at after signing in must be a path on this site, such as /invitations/…"""
+
+    default_code, default_status = "INVALID_NEXT", 400
+
+
+class SignInFailed(_Coded):
+    """This sign-in cannot be finished: it was begun in another browser, too long ago, or is finished already.
+    Please sign in again.
+    """
+
+    default_code, default_status = "SIGN_IN_FAILED", 400
+
+
+class CsrfRefused(_Coded):
+    """This form was not sent from a page of yours, or you have signed in anew since. Nothing was changed;
+    go back, load the page again and repeat what you did.
+    """
+
+    default_code, default_status = "CSRF_REFUSED", 403

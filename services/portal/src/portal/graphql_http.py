@@ -1,0 +1,171 @@
+"""``POST /graphql/v1``: one document in, one answer out.
+
+| what | status | answer |
+|---|---|---|
+| done | 200 | ``data``, the header ``Latchkey-Position``, ``extensions.warnings`` if there are any |
+| refused | 200 | ``data`` and ``errors`` with ``extensions.code``: clients take any other status as fatal |
+| syntax, validation, variables | 200 | ``errors`` without ``data`` |
+| body is no JSON request | 400 | ``errors`` |
+| no valid token | 401 | ``errors``; clients get a new token |
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Request, Response
+from graphql import GraphQLError, GraphQLSyntaxError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from strawberry import Schema
+from strawberry.schema.exceptions import CannotGetOperationTypeError
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+
+from contracts.base import AccountId
+from contracts.positions import POSITION_HEADER, parse_positions
+from portal.context import Context, Peers, error_extensions
+from portal.errors import InvalidJson, InvalidPosition, InvalidRequest
+from portal.metrics import GRAPHQL_REQUESTS, GRAPHQL_SECONDS
+from servicekit.auth import OidcVerifier, bearer_token
+from servicekit.http import ApiError
+from servicekit.logging import get_logger
+
+log = get_logger(__name__)
+
+IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+_KEY: Final = re.compile(r"^[\x21-\x7e]{1,128}$")
+_ACCOUNT: Final = TypeAdapter[str](AccountId)
+_SEPARATORS: Final = (",", ":")
+
+
+class _Document(BaseModel):
+    """The body of a request; what else clients put into it is ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    query: Annotated[str, Field(min_length=1)]
+    variables: dict[str, Any] | None = None
+    operationName: str | None = None
+
+
+def router(schema: Schema, verifier: OidcVerifier, peers: Peers) -> APIRouter:
+    """The GraphQL endpoint."""
+    routes = APIRouter()
+
+    @routes.post("/graphql/v1")
+    async def graphql(request: Request) -> Response:
+        """Run one GraphQL document as the account that the bearer token names."""
+        with GRAPHQL_SECONDS.time():
+            try:
+                context = await _context(request, verifier, peers)
+                document = await _document(request)
+            except ApiError as error:
+                GRAPHQL_REQUESTS.labels(
+                    outcome="unauthenticated" if error.status == 401 else "malformed"
+                ).inc()
+                return _answer({"errors": [_coded(error)]}, error.status, error.headers)
+            return await _run(schema, document, context)
+
+    return routes
+
+
+async def _context(request: Request, verifier: OidcVerifier, peers: Peers) -> Context:
+    claims = await verifier.verify(bearer_token(request))
+    try:
+        account_id = _ACCOUNT.validate_python(claims["sub"])
+    except ValidationError:
+        raise ApiError(
+            "UNAUTHENTICATED", 401, "The token names an account that cannot be one here."
+        ) from None
+    position = request.headers.get(POSITION_HEADER)
+    if position is not None:
+        try:
+            parse_positions(position)
+        except ValueError as error:
+            raise InvalidPosition(f"{POSITION_HEADER}: {error}") from None
+    key = request.headers.get(IDEMPOTENCY_HEADER)
+    if key is not None and not _KEY.match(key):
+        raise InvalidRequest(f"{IDEMPOTENCY_HEADER} must be 1 to 128 visible ASCII characters.")
+    return Context(account_id=account_id, peers=peers, position=position, idempotency_key=key)
+
+
+async def _document(request: Request) -> _Document:
+    body = await request.body()
+    try:
+        return _Document.model_validate_json(body)
+    except ValidationError:
+        raise InvalidJson from None
+
+
+async def _run(schema: Schema, document: _Document, context: Context) -> Response:
+    began = time.monotonic()
+    try:
+        result = await schema.execute(
+            document.query,
+            variable_values=document.variables,
+            context_value=context,
+            operation_name=document.operationName,
+        )
+    except CannotGetOperationTypeError as error:
+        result = PreExecutionError(data=None, errors=[GraphQLError(error.as_http_error_reason())])
+    errors = [_formatted(error, result) for error in result.errors or []] + context.refusals
+    malformed = result.data is None and not any("path" in error for error in errors)
+    codes = sorted({str(error["extensions"]["code"]) for error in errors})
+    outcome = "malformed" if malformed else "failed" if "INTERNAL" in codes else "refused" if codes else "ok"
+    GRAPHQL_REQUESTS.labels(outcome=outcome).inc()
+    log.info(
+        "graphql_answered",
+        outcome=outcome,
+        codes=codes,
+        account_id=context.account_id,
+        milliseconds=round((time.monotonic() - began) * 1000, 1),
+    )
+    body: dict[str, Any] = {} if malformed else {"data": result.data}
+    if errors:
+        body["errors"] = errors
+    if context.warnings:
+        body["extensions"] = {"warnings": context.warnings}
+    headers = {POSITION_HEADER: ", ".join(context.positions)} if context.positions else {}
+    return _answer(body, 200, headers)
+
+
+def _formatted(error: GraphQLError, result: ExecutionResult) -> dict[str, Any]:
+    """An error as the client sees it: coded, and nothing of our insides."""
+    cause = error.original_error
+    answer: dict[str, Any]
+    if isinstance(cause, ApiError):
+        answer = _coded(cause)
+    elif isinstance(cause, RecursionError) and not error.path:
+        answer = {
+            "message": "The document is nested too deeply.",
+            "extensions": {"code": "GRAPHQL_VALIDATION_FAILED"},
+        }
+    elif cause is not None and not isinstance(cause, GraphQLError):
+        answer = {
+            "message": "Something failed here. It is logged; try again later.",
+            "extensions": {"code": "INTERNAL"},
+        }
+    else:
+        answer = {"message": error.message, "extensions": {"code": _document_code(error, result)}}
+    if error.locations:
+        answer["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
+    if error.path:
+        answer["path"] = error.path
+    return answer
+
+
+def _document_code(error: GraphQLError, result: ExecutionResult) -> str:
+    """What is wrong with a document, in the codes that GraphQL clients know."""
+    if isinstance(error, GraphQLSyntaxError):
+        return "GRAPHQL_PARSE_FAILED"
+    return "GRAPHQL_VALIDATION_FAILED" if isinstance(result, PreExecutionError) else "BAD_USER_INPUT"
+
+
+def _coded(error: ApiError) -> dict[str, Any]:
+    return {"message": error.message, "extensions": error_extensions(error)}
+
+
+def _answer(body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
+    text = json.dumps(body, separators=_SEPARATORS, ensure_ascii=False)
+    return Response(text, status, {**headers, "Cache-Control": "no-store"}, "application/json")

@@ -1,0 +1,341 @@
+"""The pages, as browsers, mail scanners and the wrong people meet them."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+SignIn = Callable[..., Awaitable[httpx.Response]]
+Csrf = Callable[[], Awaitable[str]]
+Asked = list[dict[str, Any]]
+Replies = dict[str, tuple[int, Any]]
+
+LINK = "/invitations/eyJ0b2tlbiI6MX0.abc-_123"
+ASK_LINK = "POST share-command/v1/invitation-links"
+ACCEPT = "POST share-command/v1/commands/AcceptShare"
+REJECT = "POST share-command/v1/commands/RejectShare"
+
+
+def commands(asked: Asked) -> list[str]:
+    """Commands that were sent."""
+    return [item["call"] for item in asked if "/commands/" in item["call"]]
+
+
+async def test_the_start_page_tells_what_this_is(client: httpx.AsyncClient, asked: Asked) -> None:
+    answer = await client.get("/")
+    assert answer.status_code == 200
+    assert 'href="/auth/login"' in answer.text
+    assert not asked
+
+
+async def test_home_shows_who_i_am_my_invitations_and_my_devices(
+    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies
+) -> None:
+    status, devices = replies["GET read-api/v1/devices"]
+    (own,) = devices["items"]
+    foreign: dict[str, Any] = {
+        **own,
+        "name": "<script>alert(1)</script>",
+        "owned": False,
+        "share_state": "in",
+        "owner": {"account_id": "dan", "name": "Dan", "email": None},
+        "access": [],
+    }
+    unshared: dict[str, Any] = {**own, "name": "Cellar", "share_state": "none", "access": []}
+    replies["GET read-api/v1/devices"] = (
+        status,
+        {"items": [own, foreign, unshared, {**own, "share_state": "both"}], "total": 4, "hasMore": False},
+    )
+    await sign_in("ann")
+    text = (await client.get("/")).text
+    for words in (
+        "ann@example.com",
+        "Shared by you",
+        "with bob@example.com",
+        "waiting for carol@example.com",
+        "Shared with you",
+        "from Dan",
+        "Not shared",
+        "Shared with you, and by you",
+        "Back yard",
+        "watch live",
+        "&lt;script&gt;",
+    ):
+        assert words in text
+    assert "<script" not in text
+
+
+async def test_signed_out_an_invitation_reveals_nothing(client: httpx.AsyncClient, asked: Asked) -> None:
+    one, other = await client.get(LINK), await client.get("/invitations/nonsense")
+    assert one.status_code == other.status_code == 200
+    assert one.text.replace("eyJ0b2tlbiI6MX0.abc-_123", "nonsense") == other.text
+    assert "next=%2Finvitations%2FeyJ0b2tlbiI6MX0.abc-_123" in one.text
+    assert not asked
+
+
+async def test_the_invited_sees_the_terms_and_accepts(
+    client: httpx.AsyncClient, sign_in: SignIn, asked: Asked
+) -> None:
+    assert (await sign_in("ann", LINK)).headers["location"] == LINK
+    text = (await client.get(LINK)).text
+    assert "Back yard" in text
+    assert "Dan &lt;b&gt;D&lt;/b&gt;" in text
+    assert "watch live" in text
+    assert commands(asked) == []
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', text))
+    assert fields["invitation_version"] == "4"
+    answer = await client.post(LINK, data={**fields, "decision": "accept"})
+    assert answer.status_code == 303
+    assert commands(asked) == [ACCEPT]
+    assert asked[-1]["account"] == "ann"
+    body = asked[-1]["body"]
+    assert (body["device_id"], body["invitation_version"]) == ("cam-9", 4)
+    result = await client.get(answer.headers["location"])
+    assert "Accepted" in result.text
+    assert "Back yard" in result.text
+    assert asked[-1]["headers"]["latchkey-position"] == "cam-9@7"
+    assert "abc-_123" not in str(result.url)
+
+
+async def test_the_invited_rejects(
+    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, asked: Asked
+) -> None:
+    await sign_in("ann")
+    form = {"csrf": await csrf(), "decision": "reject", "invitation_version": "4"}
+    answer = await client.post(LINK, data=form)
+    assert answer.status_code == 303
+    assert commands(asked) == [REJECT]
+    assert "Rejected" in (await client.get(answer.headers["location"])).text
+
+
+async def test_an_invitation_is_answered_at_home(
+    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, asked: Asked
+) -> None:
+    await sign_in("ann")
+    form = {
+        "csrf": await csrf(),
+        "decision": "accept",
+        "invitation_version": "4",
+        "share_id": "0199a000-0000-7000-8000-000000000003",
+        "device_id": "cam-9",
+    }
+    assert (await client.post("/invitations", data=form)).status_code == 303
+    assert commands(asked) == [ACCEPT]
+
+
+@pytest.mark.parametrize("signed_in", [True, False])
+async def test_opening_a_link_ten_times_changes_nothing(
+    client: httpx.AsyncClient, sign_in: SignIn, asked: Asked, signed_in: bool
+) -> None:
+    if signed_in:
+        await sign_in("ann")
+    for _ in range(10):
+        for method in ("GET", "HEAD"):
+            query = {"decision": "accept", "invitation_version": "4"}
+            answer = await client.request(method, LINK, params=query)
+            assert answer.status_code == 200
+            await client.request(method, "/", params=query)
+    assert commands(asked) == []
+
+
+@pytest.mark.parametrize("path", [LINK, "/invitations"])
+@pytest.mark.parametrize("given", [None, "", "wrong", "of another session"])
+async def test_a_form_from_elsewhere_is_refused(
+    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, asked: Asked, *, path: str, given: str | None
+) -> None:
+    await sign_in("ann")
+    if given == "of another session":
+        given = await csrf()
+        await sign_in("ann")
+    form = {
+        "decision": "accept",
+        "invitation_version": "4",
+        "share_id": "0199a000-0000-7000-8000-000000000003",
+        "device_id": "cam-9",
+    }
+    answer = await client.post(path, data=form if given is None else {**form, "csrf": given})
+    assert answer.status_code == 403
+    assert "CSRF_REFUSED" in answer.text
+    assert commands(asked) == []
+
+
+async def test_signed_out_a_form_leads_back_to_the_page(client: httpx.AsyncClient, asked: Asked) -> None:
+    answer = await client.post(LINK, data={"decision": "accept", "invitation_version": "4"})
+    assert (answer.status_code, answer.headers["location"]) == (303, LINK)
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"decision": "both", "invitation_version": "4"},
+        {"decision": "accept"},
+        {"decision": "accept", "invitation_version": "-1"},
+        {"decision": "accept", "invitation_version": "x"},
+        {},
+    ],
+)
+async def test_an_altered_form_is_refused(
+    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, asked: Asked, form: dict[str, str]
+) -> None:
+    await sign_in("ann")
+    answer = await client.post(LINK, data={**form, "csrf": await csrf()})
+    assert answer.status_code == 400
+    assert "INVALID_REQUEST" in answer.text
+    assert commands(asked) == []
+
+
+async def test_terms_that_changed_are_shown_again_instead_of_accepted(
+    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, replies: Replies
+) -> None:
+    await sign_in("ann")
+    token = await csrf()
+    _, linked = replies[ASK_LINK]
+    terms = {"scope": {"kind": "all", "permissions": "all"}, "scripting": True}
+    replies[ASK_LINK] = (200, {**linked, "terms": terms, "invitation_version": 5, "changed_since_link": True})
+    replies[ACCEPT] = (409, {"error": {"code": "CONFLICT", "message": "The terms have changed."}})
+    form = {"csrf": token, "decision": "accept", "invitation_version": "4"}
+    answer = await client.post(LINK, data=form)
+    assert answer.status_code == 409
+    assert "Nothing was accepted" in answer.text
+    assert "Every service of this device" in answer.text
+    assert "run scripts" in answer.text
+    assert 'name="invitation_version" value="5"' in answer.text
+
+
+async def test_an_invitation_that_ended_meanwhile_says_only_that(
+    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, replies: Replies
+) -> None:
+    await sign_in("ann")
+    token = await csrf()
+    replies[ASK_LINK] = (200, {**replies[ASK_LINK][1], "state": "revoked", "owner_name": None})
+    replies[ACCEPT] = (409, {"error": {"code": "CONFLICT", "message": "Not now.", "state": "revoked"}})
+    form = {"csrf": token, "decision": "accept", "invitation_version": "4"}
+    answer = await client.post(LINK, data=form)
+    assert answer.status_code == 409
+    assert "taken back" in answer.text
+    assert "this is how it stands now" not in answer.text
+    assert "None" not in answer.text
+
+
+async def test_the_page_says_so_when_terms_changed_since_the_mail(
+    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies
+) -> None:
+    await sign_in("ann")
+    assert "changed since the mail" not in (await client.get(LINK)).text
+    replies[ASK_LINK] = (200, {**replies[ASK_LINK][1], "changed_since_link": True})
+    assert "changed since the mail" in (await client.get(LINK)).text
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("active", "accepted this already"),
+        ("rejected", "You have rejected it"),
+        ("revoked", "taken back"),
+        ("left", "given the device back"),
+        ("expired", "time is over"),
+    ],
+)
+async def test_an_invitation_that_is_over_has_no_buttons(
+    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies, state: str, words: str
+) -> None:
+    await sign_in("ann")
+    replies[ASK_LINK] = (200, {**replies[ASK_LINK][1], "state": state})
+    text = (await client.get(LINK)).text
+    assert words in text
+    assert 'name="decision"' not in text
+
+
+@pytest.mark.parametrize("post", [True, False])
+async def test_the_wrong_account_learns_nothing(
+    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, replies: Replies, *, asked: Asked, post: bool
+) -> None:
+    await sign_in("bob")
+    token = await csrf()
+    replies[ASK_LINK] = (404, {"error": {"code": "INVALID_LINK", "message": "Not valid: Back yard of Dan"}})
+    if post:
+        form = {"csrf": token, "decision": "accept", "invitation_version": "4"}
+        answer = await client.post(LINK, data=form)
+    else:
+        answer = await client.get(LINK)
+    assert answer.status_code == 404
+    assert "not for this account" in answer.text
+    assert "Sign in with another account" in answer.text
+    for secret in ("Back yard", "Dan", "cam-9"):
+        assert secret not in answer.text
+    assert commands(asked) == []
+
+
+@pytest.mark.parametrize("path", ["/", LINK, "/done?outcome=rejected", "/auth/login?next=//x"])
+async def test_every_page_keeps_to_itself(client: httpx.AsyncClient, path: str) -> None:
+    headers = (await client.get(path)).headers
+    policy = headers["content-security-policy"]
+    for rule in ("default-src 'none'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
+        assert rule in policy
+    assert "unsafe" not in policy
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_token_is_in_no_log(
+    client: httpx.AsyncClient,
+    sign_in: SignIn,
+    csrf: Csrf,
+    replies: Replies,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    await client.get(LINK)
+    await sign_in("ann", LINK)
+    await client.get(LINK)
+    form = {"csrf": await csrf(), "decision": "accept", "invitation_version": "4"}
+    await client.post(LINK, data=form)
+    replies[ASK_LINK] = (500, {})
+    assert (await client.get(LINK)).status_code == 503
+    out, err = capfd.readouterr()
+    assert "abc-_123" not in out + err
+
+
+async def test_a_service_that_is_away_is_a_page_with_a_code(
+    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies
+) -> None:
+    await sign_in("ann")
+    replies["GET read-api/v1/devices"] = (500, {})
+    answer = await client.get("/")
+    assert answer.status_code == 503
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "UNAVAILABLE" in answer.text
+
+
+@pytest.mark.parametrize(("at", "handed_on"), [("cam-9@7", True), ("nonsense", False), (",", False)])
+async def test_the_position_in_the_address_is_handed_on(
+    client: httpx.AsyncClient, sign_in: SignIn, asked: Asked, at: str, handed_on: bool
+) -> None:
+    await sign_in("ann")
+    assert (await client.get("/", params={"at": at})).status_code == 200
+    (listed,) = [item for item in asked if item["call"] == "GET read-api/v1/devices"]
+    assert ("latchkey-position" in listed["headers"]) is handed_on
+
+
+async def test_a_list_that_lags_is_shown_with_a_word_about_it(
+    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies
+) -> None:
+    await sign_in("ann")
+    replies["GET read-api/v1/devices after cam-9@7"] = (
+        503,
+        {"error": {"code": "NOT_YET_VISIBLE", "message": "wait"}},
+    )
+    answer = await client.get("/", params={"at": "cam-9@7"})
+    assert answer.status_code == 200
+    assert "will show here in a moment" in answer.text
+    assert "Front door" in answer.text
+
+
+async def test_static_files_are_served_and_nothing_else(client: httpx.AsyncClient) -> None:
+    style = await client.get("/static/style.css")
+    assert style.headers["content-type"].startswith("text/css")
+    for path in ("/static/../settings.py", "/static/%2e%2e/settings.py", "/static/", "/nothing"):
+        assert (await client.get(path)).status_code == 404
