@@ -42,7 +42,8 @@ select format(
     'grant connect, temporary on database %I to share_command, permission_projector, notifier, access_gateway, portal',
     current_database()
 ) \gexec
--- The projector makes a schema for each generation of its tables: permissions_1, permissions_2, …
+-- The projector makes a schema for each generation of its tables: `permissions` is the live one, permissions_2, …
+-- are those being built or gone.
 select format('grant create on database %I to permission_projector', current_database()) \gexec
 revoke all on schema public from public;
 
@@ -54,7 +55,7 @@ create schema if not exists portal authorization portal;
 create schema if not exists permissions_api authorization permission_projector;
 
 comment on schema share_command is 'State of every share, the event log, the outbox, the contact book.';
-comment on schema permission_projector is 'Bookkeeping of the projector; its read models are in permissions_N.';
+comment on schema permission_projector is 'Bookkeeping of the projector; its read models are in permissions.';
 comment on schema notifier is 'Notices: what was planned and what was sent.';
 comment on schema access_gateway is 'The gateway''s own bookkeeping.';
 comment on schema portal is 'Sign-in sessions.';

