@@ -1,0 +1,161 @@
+"""The table of `permission_projector.projection`, and what must hold for any history."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.events import (
+    AnyShareEvent,
+    RevokeReason,
+    ShareAccepted,
+    ShareChanged,
+    ShareLeft,
+    ShareRejected,
+    ShareRequested,
+    ShareRevoked,
+)
+from contracts.permissions import AllServices, Terms
+from permission_projector.projection import (
+    Applied,
+    Duplicate,
+    Ignored,
+    Quarantine,
+    Share,
+    ShareState,
+    Stream,
+    Unreadable,
+    VersionedEvent,
+    project,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TERMS, OTHER_TERMS = Terms(scope=AllServices()), Terms(scope=AllServices(), scripting=True)
+WHO: dict[str, Any] = {
+    "share_id": UUID(int=1), "device_id": "cam-1", "contact_id": UUID(int=2), "owner_account_id": "olga",
+}  # fmt: skip
+SHARE = Share(
+    **WHO,
+    state=ShareState.REQUESTED,
+    account_id=None,
+    terms=TERMS,
+    invitation_version=4,
+    requested_at=NOW,
+    since=NOW,
+)
+
+REQUESTED = ShareRequested(**WHO, terms=OTHER_TERMS)
+ACCEPTED = ShareAccepted(**WHO, account_id="ravi")
+REJECTED = ShareRejected(**WHO, account_id="ravi")
+CHANGED_INVITATION = ShareChanged(**WHO, state="requested", terms=OTHER_TERMS)
+CHANGED_GRANT = ShareChanged(**WHO, state="active", terms=OTHER_TERMS)
+REVOKED = ShareRevoked(**WHO, reason=RevokeReason.BY_OWNER)
+LEFT = ShareLeft(**WHO, account_id="ravi")
+
+EVENTS = (REQUESTED, ACCEPTED, REJECTED, CHANGED_INVITATION, CHANGED_GRANT, REVOKED, LEFT)
+S = ShareState
+AFTER: dict[ShareState | None, tuple[ShareState | None, ...]] = {
+    None: (S.REQUESTED, None, None, None, None, None, None),
+    S.REQUESTED: (None, S.ACTIVE, S.REJECTED, S.REQUESTED, None, S.REVOKED, None),
+    S.ACTIVE: (None, None, None, None, S.ACTIVE, S.REVOKED, S.LEFT),
+    S.REJECTED: (S.REQUESTED, None, None, None, None, None, None),
+    S.REVOKED: (S.REQUESTED, None, None, None, None, None, None),
+    S.LEFT: (S.REQUESTED, None, None, None, None, None, None),
+}
+
+
+def _event(data: AnyShareEvent, version: int, event_id: int = 100) -> VersionedEvent:
+    return VersionedEvent(UUID(int=event_id), version, NOW + timedelta(seconds=version), data)
+
+
+def _stream(state: ShareState | None) -> Stream:
+    if state is None:
+        return Stream(version=4)
+    account_id = "ravi" if state in {S.ACTIVE, S.LEFT} else None
+    share = replace(SHARE, state=state, account_id=account_id)
+    return Stream(version=4, event_ids={4: UUID(int=4)}, shares={SHARE.share_id: share})
+
+
+@pytest.mark.parametrize("state", AFTER)
+@pytest.mark.parametrize("place", range(len(EVENTS)))
+def test_every_event_in_every_state(state: ShareState | None, place: int) -> None:
+    outcome = project(_event(EVENTS[place], 5), _stream(state))
+    after = AFTER[state][place]
+    if after is None:
+        assert isinstance(outcome, Quarantine)
+        assert outcome.code == "IMPOSSIBLE_EVENT"
+    else:
+        assert isinstance(outcome, Applied)
+        assert outcome.share.state is after
+
+
+def test_acceptance_makes_the_grant_the_accounts() -> None:
+    outcome = project(_event(ACCEPTED, 5), _stream(S.REQUESTED))
+    assert isinstance(outcome, Applied)
+    assert outcome.share == replace(
+        SHARE, state=S.ACTIVE, account_id="ravi", since=NOW + timedelta(seconds=5)
+    )
+
+
+def test_a_changed_invitation_must_be_seen_again_and_a_changed_grant_holds_at_once() -> None:
+    outcome = project(_event(CHANGED_INVITATION, 5), _stream(S.REQUESTED))
+    assert isinstance(outcome, Applied)
+    assert (outcome.share.terms, outcome.share.invitation_version) == (OTHER_TERMS, 5)
+    outcome = project(_event(CHANGED_GRANT, 5), _stream(S.ACTIVE))
+    assert isinstance(outcome, Applied)
+    assert (outcome.share.terms, outcome.share.invitation_version) == (OTHER_TERMS, 4)
+
+
+def test_an_invitation_after_an_end_is_nobodys_yet() -> None:
+    outcome = project(_event(REQUESTED, 5), _stream(S.LEFT))
+    assert isinstance(outcome, Applied)
+    assert (outcome.share.account_id, outcome.share.invitation_version) == (None, 5)
+
+
+@pytest.mark.parametrize(
+    ("entry", "code"),
+    [
+        (_event(REVOKED, 6), "VERSION_GAP"),
+        (_event(REVOKED, 4, event_id=5), "VERSION_CONFLICT"),
+        (_event(REVOKED, 3, event_id=4), "VERSION_CONFLICT"),
+        (Unreadable("UNKNOWN_TYPE", "no type of ours"), "UNKNOWN_TYPE"),
+    ],
+)
+def test_what_cannot_follow_quarantines_for_good(entry: VersionedEvent | Unreadable, code: str) -> None:
+    stream = _stream(S.REQUESTED)
+    outcome = project(entry, stream)
+    assert isinstance(outcome, Quarantine)
+    assert outcome.code == code
+    stream.advance(outcome)
+    assert project(_event(ACCEPTED, 5), stream) == Ignored()
+
+
+def test_a_redelivery_changes_nothing() -> None:
+    assert project(_event(REVOKED, 4, event_id=4), _stream(S.REQUESTED)) == Duplicate()
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=12), st.data())
+def test_redeliveries_anywhere_leave_the_same_shares(
+    history: list[AnyShareEvent], data: st.DataObject
+) -> None:
+    """The relay starts again at its lowest row: any part of what was sent may come once more, in order."""
+    stream, applied = Stream(), list[VersionedEvent]()
+    for body in history:
+        event = _event(body, stream.version + 1, event_id=1000 + len(applied))
+        outcome = project(event, stream)
+        if isinstance(outcome, Applied):
+            stream.advance(outcome)
+            applied.append(event)
+    again = Stream()
+    for place, event in enumerate(applied):
+        again.advance(project(event, again))
+        start = data.draw(st.integers(0, place + 1))
+        for repeated in applied[start : place + 1]:
+            outcome = project(repeated, again)
+            assert outcome == Duplicate()
+            again.advance(outcome)
+    assert again == stream
