@@ -1,0 +1,120 @@
+"""Who used what (topic ``access.events``): published in the background, never in the way of the relay."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from access_gateway import metrics
+from contracts import codec, topics
+from contracts.events import AnyAccessEvent
+from servicekit.kafka import KafkaError, Producer
+from servicekit.logging import get_logger
+from servicekit.telemetry import correlation_id
+
+log = get_logger(__name__)
+
+_BATCH = 500
+_RETRY_SECONDS = 1.0
+_SEND_SECONDS = 15.0
+_FLUSH_SECONDS = 2.0
+
+
+class _Item(NamedTuple):
+    key: str | None
+    value: bytes
+
+
+class Audit:
+    """A bounded queue of events and the task that publishes them, each at least once.
+
+    While the broker is away, ``backlog`` events are kept; then the oldest are dropped and counted. Access
+    itself does not depend on it.
+    """
+
+    def __init__(self, *, bootstrap: str, topic_prefix: str, gateway_id: str, backlog: int) -> None:
+        self._bootstrap, self._source = bootstrap, f"access-gateway/{gateway_id}"
+        self._client_id = f"access-gateway-{gateway_id}"
+        self._topic = topic_prefix + topics.ACCESS_EVENTS.name
+        self._queue: deque[_Item] = deque()
+        self._backlog = backlog
+        self._in_flight = 0
+        self._news = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def waiting(self) -> int:
+        """Events that the broker has not taken yet."""
+        return len(self._queue) + self._in_flight
+
+    def emit(self, event: AnyAccessEvent) -> None:
+        """Publish an event, later; its time is now and its correlation id that of the work at hand."""
+        message = codec.envelope(
+            event,
+            source=self._source,
+            time=datetime.now(UTC),
+            subject=event.device_id,
+            correlationid=correlation_id(),
+        )
+        if self.waiting >= self._backlog:
+            if not self._queue:
+                metrics.AUDIT_DROPPED.inc()
+                return
+            self._queue.popleft()
+            metrics.AUDIT_DROPPED.inc()
+        self._queue.append(_Item(event.device_id, codec.encode(message)))
+        self._empty.clear()
+        self._news.set()
+        self._count()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Publish while the block runs; afterwards up to two seconds more for what is left."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH_SECONDS):
+                    await self._empty.wait()
+            if self.waiting:
+                log.warning("access_events_left_unsent", count=self.waiting)
+            task.cancel()
+            # Bounded: a producer whose broker is away takes its time to stop.
+            await asyncio.wait({task}, timeout=_FLUSH_SECONDS)
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            try:
+                async with Producer(self._bootstrap, self._client_id) as producer:
+                    await self._publish(producer)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("access_events_not_sent", error=type(error).__name__, waiting=len(self._queue))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _publish(self, producer: Producer) -> None:
+        while True:
+            await self._news.wait()
+            batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+            self._in_flight = len(batch)
+            try:
+                async with asyncio.timeout(_SEND_SECONDS):
+                    sent = [await producer.enqueue(self._topic, item.key, item.value) for item in batch]
+                    await asyncio.gather(*sent)
+            except BaseException:
+                # All of the batch again: some may go out twice, with the same event id.
+                self._queue.extendleft(reversed(batch))
+                raise
+            finally:
+                self._in_flight = 0
+                self._count()
+            if not self._queue:
+                self._news.clear()
+                self._empty.set()
+
+    def _count(self) -> None:
+        metrics.AUDIT_BACKLOG.set(self.waiting)

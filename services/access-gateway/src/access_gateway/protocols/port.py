@@ -1,0 +1,198 @@
+"""A TCP port of its own for one account and one service, open for any TCP client of one source address."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from access_gateway.relay import reset
+from access_gateway.targets import Address, plain_address
+from contracts.events import CutReason
+from servicekit.logging import get_logger
+
+log = get_logger(__name__)
+
+LATCH = "255.255.255.255"
+"""As ``host_ip``: only the first address that connects, whichever it is."""
+
+_BACKLOG = 128
+_ACCEPT_RETRY_SECONDS = 0.1
+_GRACE_SECONDS = 1.0
+
+
+class SourceRule:
+    """Which source address may use a port."""
+
+    def __init__(self, host_ip: str) -> None:
+        self._only: Address | None = None if host_ip == LATCH else plain_address(host_ip)
+
+    def admits(self, source: Address) -> bool:
+        """Whether this address may; an open latch closes on it."""
+        if self._only is None:
+            self._only = source
+        return source == self._only
+
+
+class PortRange:
+    """Hands out listening sockets on one address.
+
+    In an order of its own that nobody can foresee, and each port again only after all the others: whoever
+    still knows a closed port must not meet the next one's service there.
+    """
+
+    def __init__(self, host: str, ports: range) -> None:
+        self._host = host
+        self._order = list(ports)
+        random.SystemRandom().shuffle(self._order)
+        self._next = 0
+
+    def listen(self) -> socket.socket | None:
+        """A listening, non-blocking socket; None when no port of the range is free."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        for _ in self._order:
+            port = self._order[self._next]
+            self._next = (self._next + 1) % len(self._order)
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setblocking(False)
+                sock.bind((self._host, port))
+                sock.listen(_BACKLOG)
+            except OSError:  # taken by another process, or reserved
+                sock.close()
+            else:
+                return sock
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Whose port it is and what it leads to."""
+
+    connection_id: UUID
+    account_id: str
+    service_id: str
+    device_id: str
+    device_version: int
+    partition: int
+    protocol: str
+    created_at: datetime
+
+
+Serve = Callable[["Port", socket.socket], Awaitable[None]]
+"""Takes over a client that the source rule admits; returns when the client is gone."""
+
+
+class Port:
+    """A listening port. It ends by `close`, when nobody uses it for a while, or with its grant."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        listener: socket.socket,
+        *,
+        host_ip: str,
+        idle_seconds: float,
+        serve: Serve,
+        stranger: Callable[["Port", Address], None],
+        closed: Callable[["Port", CutReason | None], None],
+    ) -> None:
+        self.lease = lease
+        self.number: int = listener.getsockname()[1]
+        self._listener = listener
+        self._rule = SourceRule(host_ip)
+        self._idle_seconds = idle_seconds
+        self._serve, self._stranger, self._closed = serve, stranger, closed
+        self._loop = asyncio.get_running_loop()
+        self._clients: set[asyncio.Task[None]] = set()
+        self._timer = self._loop.call_later(idle_seconds, self.close)
+        self._accepting = self._loop.create_task(self._accept())
+        # Not in the task's own clean-up: a task that is cancelled before its first step has none.
+        self._accepting.add_done_callback(lambda _: listener.close())
+
+    @property
+    def account_id(self) -> str:
+        """See `Held`."""
+        return self.lease.account_id
+
+    @property
+    def service_id(self) -> str:
+        """See `Held`."""
+        return self.lease.service_id
+
+    @property
+    def device_id(self) -> str:
+        """See `Held`."""
+        return self.lease.device_id
+
+    @property
+    def partition(self) -> int:
+        """See `Held`."""
+        return self.lease.partition
+
+    @property
+    def open(self) -> bool:
+        """Whether clients are accepted."""
+        return not self._accepting.done() and not self._accepting.cancelling()
+
+    @property
+    def clients(self) -> int:
+        """Clients that are connected now."""
+        return len(self._clients)
+
+    def end(self, reason: CutReason) -> None:
+        """See `Held`. A port outlives staleness: it carries nothing, and each client is checked anew."""
+        if reason is CutReason.GRANT_ENDED:
+            self._shut(reason)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._shut(None)
+
+    async def wait_closed(self) -> None:
+        """Return when the socket is closed and every client is gone, which is made so after a second."""
+        tasks = {self._accepting, *self._clients}
+        _, waiting = await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+        for task in waiting:  # one that still dials
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    def _shut(self, reason: CutReason | None) -> None:
+        if self.open:
+            self._timer.cancel()
+            self._accepting.cancel()
+            self._closed(self, reason)
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                client, address = await self._loop.sock_accept(self._listener)
+            except OSError as error:  # no more files, or the client has gone again: wait, go on
+                log.warning("accept_failed", error=type(error).__name__)
+                await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
+                continue
+            source = plain_address(str(address[0]))
+            if self._rule.admits(source):
+                self._take(client)
+            else:
+                reset(client)
+                self._stranger(self, source)
+
+    def _take(self, client: socket.socket) -> None:
+        self._timer.cancel()
+        task = self._loop.create_task(self._run(client))
+        self._clients.add(task)
+        task.add_done_callback(self._gone)
+
+    async def _run(self, client: socket.socket) -> None:
+        await self._serve(self, client)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._clients.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("client_failed", exc_info=task.exception())
+        if not self._clients and self.open:
+            self._timer = self._loop.call_later(self._idle_seconds, self.close)

@@ -1,0 +1,91 @@
+"""Unsafe or inconsistent settings are refused when the process starts."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from access_gateway.settings import Settings
+
+PUBLIC = json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": "AA", "y": "AA"}]})
+PRIVATE = json.dumps(
+    {"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": "AA", "y": "AA", "d": "sesame"}]}
+)
+
+
+def settings(**changes: object) -> Settings:
+    values: dict[str, object] = {
+        "postgres_dsn": SecretStr("postgresql://u:p@127.0.0.1:1/d"),
+        "kafka_bootstrap": "127.0.0.1:1",
+        "internal_keys": PUBLIC,
+        "gateway_id": "gw-1",
+        **changes,
+    }
+    return Settings.model_validate(values)
+
+
+def test_nothing_may_be_dialled_unless_told_so() -> None:
+    assert settings().networks == ()
+
+
+@pytest.mark.parametrize("text", ["127.0.0.0/8,10.0.0.0/8", '["127.0.0.0/8", "10.0.0.0/8"]'])
+def test_networks_are_read_with_commas_or_as_json(text: str) -> None:
+    assert [str(each) for each in settings(target_networks=text).networks] == ["127.0.0.0/8", "10.0.0.0/8"]
+
+
+def test_clients_are_told_the_public_host() -> None:
+    assert settings().public_host == "127.0.0.1"
+    assert settings(relay_host="0.0.0.0", relay_public_host="gw.example.com").public_host == "gw.example.com"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"internal_keys": "nonsense"},
+        {"internal_keys": '{"keys": []}'},
+        {"internal_keys": PRIVATE},
+        {"relay_host": "0.0.0.0"},
+        {"relay_host": "not an address"},
+        {"relay_ports": "200-100"},
+        {"relay_ports": "0-100"},
+        {"relay_ports": "60000-70000"},
+        {"relay_ports": "many"},
+        {"target_networks": "10.0.0.1/8"},
+        {"max_staleness_seconds": 0},
+        {"gateway_id": "no spaces"},
+    ],
+)
+def test_unsafe_settings_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        settings(**changes)
+
+
+def check_config(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "access_gateway", "check-config"],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_check_config_hides_secrets_and_says_what_is_wrong() -> None:
+    good = {
+        "LATCHKEY_POSTGRES_DSN": "postgresql://gw:sesame@127.0.0.1:1/d",
+        "LATCHKEY_KAFKA_BOOTSTRAP": "127.0.0.1:1",
+        "LATCHKEY_INTERNAL_KEYS": PUBLIC,
+        "LATCHKEY_GATEWAY_ID": "gw-1",
+    }
+    fine = check_config(**good)
+    assert fine.returncode == 0
+    assert "LATCHKEY_MAX_STALENESS_SECONDS=15.0" in fine.stdout
+    assert "sesame" not in fine.stdout
+    bad = check_config(**{**good, "LATCHKEY_INTERNAL_KEYS": PRIVATE})
+    assert bad.returncode == 2
+    assert "LATCHKEY_INTERNAL_KEYS" in bad.stderr
+    assert "sesame" not in bad.stderr
