@@ -48,8 +48,11 @@ def _position_schema(_source: object, _handler: GetCoreSchemaHandler) -> CoreSch
     def read(value: object) -> Position:
         return value if isinstance(value, Position) else Position.parse(str(value))
 
+    text = core_schema.str_schema(pattern=_FORM.pattern)
     return core_schema.no_info_plain_validator_function(
-        read, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        read,
+        json_schema_input_schema=text,
+        serialization=core_schema.plain_serializer_function_ser_schema(str, return_schema=text),
     )
 
 

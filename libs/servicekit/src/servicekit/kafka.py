@@ -65,6 +65,7 @@ class Producer:
             request_timeout_ms=10_000,
             compression_type=None,
         )
+        self._halted: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -75,11 +76,26 @@ class Producer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._producer.stop()
+        if self._halted is None:
+            await self._producer.stop()
+            return
+        self._producer._closed = True  # pyright: ignore[reportPrivateUsage] - its stop() would send what was given up
+        await asyncio.wait({self._halted})
+        await self._producer.client.close()
+
+    def halt(self) -> None:
+        """Send nothing more, not even what is enqueued; close it then.
+
+        After a record failed, this keeps later ones of its partition from overtaking it.
+        """
+        if self._halted is None:
+            sender: asyncio.Task[Any] = self._producer._sender.sender_task  # pyright: ignore[reportPrivateUsage, reportAssignmentType] - no public way; set since the start
+            sender.cancel()
+            self._halted = sender
 
     async def enqueue(
         self, topic: str, key: str | None, value: bytes | None, headers: Headers = ()
-    ) -> Awaitable[object]:
+    ) -> asyncio.Future[object]:
         """Hand a record to the sender; await the result for the acknowledgement (raises KafkaError)."""
         return await self._producer.send(
             topic, value, key=None if key is None else key.encode(), headers=list(headers) or None

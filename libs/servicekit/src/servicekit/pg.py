@@ -24,7 +24,10 @@ log = get_logger(__name__)
 TRANSIENT = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg raises when a session that was ended while idle is used
     asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,  # too many connections
+    asyncpg.InvalidAuthorizationSpecificationError,  # a running service whose role may not log in just now
     OSError,
     TimeoutError,
 )

@@ -1,0 +1,112 @@
+"""Everything that share-command refuses, and why it may fail.
+
+    ShareCommandError
+    ├── Refused                     decided; stored as the command's answer
+    │   ├── DeviceNotFound          DEVICE_NOT_FOUND
+    │   ├── ServiceNotOnDevice      SERVICE_NOT_ON_DEVICE
+    │   ├── InvalidEmail            INVALID_EMAIL
+    │   ├── SelfShare               SELF_SHARE
+    │   ├── NotARecipient           NOT_A_RECIPIENT
+    │   └── Conflict                CONFLICT
+    ├── IdempotencyConflict         IDEMPOTENCY_CONFLICT
+    ├── InvalidLink                 INVALID_LINK
+    └── Unavailable                 UNAVAILABLE
+
+The docstring of each is its message; ``docs/errors.md`` explains all codes.
+"""
+
+from collections.abc import Mapping
+from inspect import cleandoc
+from typing import ClassVar
+
+
+class ShareCommandError(Exception):
+    """Base of all: a stable ``code``, the HTTP ``status``, and ``details``, further public fields."""
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+
+    def __init__(self, message: str | None = None, **details: object) -> None:
+        self.message = message or " ".join(cleandoc(type(self).__doc__ or "").split())
+        self.details: Mapping[str, object] = {
+            name: value for name, value in details.items() if value is not None
+        }
+        super().__init__(self.message)
+
+
+class Refused(ShareCommandError):
+    """The command was refused; nothing was changed."""
+
+    def about(self, **named: str | None) -> "Refused":
+        """The same refusal, with what the caller had written added to its details."""
+        return type(self)(self.message, **{**named, **self.details})
+
+
+class DeviceNotFound(Refused):
+    """There is no such device among those you may act on. Check its id, and which account you use."""
+
+    code, status = "DEVICE_NOT_FOUND", 404
+
+
+class ServiceNotOnDevice(Refused):
+    """The service does not belong to the devices named. Name services of these devices only."""
+
+    code, status = "SERVICE_NOT_ON_DEVICE", 422
+
+
+class InvalidEmail(Refused):
+    """This is not an e-mail address. Correct it."""
+
+    code, status = "INVALID_EMAIL", 422
+
+
+class SelfShare(Refused):
+    """This address is the owner's own: nobody shares with himself. Name another recipient."""
+
+    code, status = "SELF_SHARE", 422
+
+
+class NotARecipient(Refused):
+    """This address is not one of yours. One can leave only with one's own address."""
+
+    code, status = "NOT_A_RECIPIENT", 403
+
+
+class Conflict(Refused):
+    """The share is not in a state in which this can be done. Look at it again, then decide."""
+
+    code, status = "CONFLICT", 409
+
+
+class IdempotencyConflict(ShareCommandError):
+    """This command id was used for another command. Use a new id for a new command."""
+
+    code, status = "IDEMPOTENCY_CONFLICT", 409
+
+
+class InvalidLink(ShareCommandError):
+    """This link cannot be used by this account. Open the newest mail you got, or sign in with the account
+    that has verified the invited address."""
+
+    code, status = "INVALID_LINK", 404
+
+
+class Unavailable(ShareCommandError):
+    """The database does not answer. Nothing is lost: send the same command with the same id again."""
+
+    code, status = "UNAVAILABLE", 503
+
+
+REFUSALS: Mapping[str, type[Refused]] = {
+    kind.code: kind
+    for kind in (DeviceNotFound, ServiceNotOnDevice, InvalidEmail, SelfShare, NotARecipient, Conflict)
+}
+"""By code, to make a stored answer a refusal again."""
+
+ALL: tuple[type[ShareCommandError], ...] = (
+    *REFUSALS.values(),
+    IdempotencyConflict,
+    InvalidLink,
+    Unavailable,
+)
+"""Every error with a code."""

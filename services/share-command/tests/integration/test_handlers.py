@@ -1,0 +1,314 @@
+"""Handlers on a real database: a command runs once, whole or not at all; event ⇔ state."""
+
+import asyncio
+import json
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from contracts import codec
+from contracts.commands import (
+    AcceptShare,
+    AnyCommand,
+    LeaveShare,
+    RejectShare,
+    RequestShare,
+    RevokeShare,
+    ServiceChange,
+)
+from contracts.events import AnyShareEvent, ShareEvent
+from servicekit import pg
+from servicekit.telemetry import correlated
+from share_command import domain
+from share_command.errors import (
+    Conflict,
+    DeviceNotFound,
+    IdempotencyConflict,
+    InvalidEmail,
+    NotARecipient,
+    Refused,
+    SelfShare,
+    ServiceNotOnDevice,
+    Unavailable,
+)
+from share_command.handlers import Handlers
+
+TABLES = ("share", "event", "outbox", "contact", "contact_book", "device_stream")
+
+
+@pytest.fixture
+def handlers(pool: pg.Pool) -> Handlers:
+    return Handlers(pool, lambda: None)
+
+
+def request(
+    command_id: str, *devices: str, to: tuple[str, ...] = ("ann@x.test",), **more: Any
+) -> RequestShare:
+    fields = {"actor": "owner", "device_ids": devices or ("d0",), "recipients": to, **more}
+    return RequestShare.model_validate({"command_id": command_id, **fields})
+
+
+def revoke(command_id: str, *devices: str, to: tuple[str, ...], actor: str = "owner") -> RevokeShare:
+    return RevokeShare(command_id=command_id, actor=actor, device_ids=devices, recipients=to)
+
+
+async def dump(pool: pg.Pool) -> dict[str, list[tuple[Any, ...]]]:
+    return {table: [tuple(row) for row in await pool.fetch(f"select * from {table} order by 1, 2")]
+            for table in TABLES}  # fmt: skip
+
+
+async def accept(
+    pool: pg.Pool, device: str = "d0", actor: str = "ann", command_id: str = "accept"
+) -> AcceptShare:
+    row = await pool.fetchrow("select share_id, invitation_version from share where device_id = $1", device)
+    assert row is not None
+    return AcceptShare(
+        command_id=command_id, actor=actor, device_id=device, share_id=row["share_id"],
+        invitation_version=row["invitation_version"],
+    )  # fmt: skip
+
+
+async def test_the_life_of_a_share(handlers: Handlers, pool: pg.Pool) -> None:
+    with correlated("corr-1"):
+        accepted = await handlers.handle(request("c1", to=("Ann@X.test", "ann@x.test")))
+    assert [str(item) for item in accepted.positions] == ["d0@1"], "one address twice is one recipient"
+    assert [str(item) for item in (await handlers.handle(await accept(pool))).positions] == ["d0@2"]
+    leave = LeaveShare(command_id="c3", actor="ann", device_ids=("d0",))
+    assert [str(item) for item in (await handlers.handle(leave)).positions] == ["d0@3"]
+    rows = await pool.fetch("select topic, key, value, correlation_id from outbox order by id")
+    assert [row["topic"] for row in rows] == ["directory.contacts", *["share.events"] * 3]
+    messages = [codec.decode(row["value"]) for row in rows]
+    assert [type(message.data).__name__ for message in messages] == [
+        "ContactSnapshot", "ShareRequested", "ShareAccepted", "ShareLeft",
+    ]  # fmt: skip
+    assert [message.version for message in messages] == [None, 1, 2, 3]
+    assert [message.causationid for message in messages] == ["c1", "c1", "accept", "c3"]
+    assert messages[1].correlationid == rows[1]["correlation_id"] == "corr-1"
+    assert {row["key"] for row in rows[1:]} == {"d0"}
+    assert not any(b"x.test" in row["value"] for row in rows[1:]), "no address in any event"
+    assert "x.test" not in json.dumps(
+        [row["envelope"] for row in await pool.fetch("select envelope from event")]
+    )
+    assert [row["address"] for row in await pool.fetch("select address from contact")] == [
+        "mailto:ann@x.test"
+    ]
+
+
+async def test_the_same_command_again(handlers: Handlers, pool: pg.Pool) -> None:
+    first = await handlers.handle(request("c1"))
+    before = await dump(pool)
+    assert await handlers.handle(request("c1")) == first
+    with pytest.raises(IdempotencyConflict):
+        await handlers.handle(request("c1", scripting=True))
+    with pytest.raises(IdempotencyConflict):
+        await handlers.handle(request("c1", actor="rival"))
+    assert await dump(pool) == before
+
+
+async def test_a_refusal_is_the_answer_for_ever(handlers: Handlers, pool: pg.Pool) -> None:
+    command = request("c1", "d0", "gone")
+    with pytest.raises(DeviceNotFound) as first:
+        await handlers.handle(command)
+    await pool.execute("insert into device (device_id, owner_account_id, name) values ('gone', 'owner', 'x')")
+    with pytest.raises(DeviceNotFound) as second:
+        await handlers.handle(command)
+    assert (first.value.details, first.value.message) == (second.value.details, second.value.message)
+    assert first.value.details == {"device_id": "gone"}
+    with pytest.raises(IdempotencyConflict):
+        await handlers.handle(request("c1"))
+
+
+async def test_twins_run_once(handlers: Handlers, pool: pg.Pool) -> None:
+    answers = await asyncio.gather(*(handlers.handle(request("c1", "d0", "d1")) for _ in range(12)))
+    assert len(set(map(repr, answers))) == 1
+    assert await pool.fetchval("select count(*) from event") == 2
+    refused = await asyncio.gather(
+        *(handlers.handle(request("c2", "foreign")) for _ in range(8)), return_exceptions=True
+    )
+    assert {type(item) for item in refused} == {DeviceNotFound}
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "details"),
+    [
+        (request("c", "d1", "foreign"), DeviceNotFound, {"device_id": "foreign"}),
+        (request("c", "d1", "nowhere"), DeviceNotFound, {"device_id": "nowhere"}),
+        (request("c", "d1", to=("ann@x.test", "nonsense")), InvalidEmail, {"recipient": "nonsense"}),
+        (
+            request("c", "d1", to=("new@x.test", "Owner@x.test")),
+            SelfShare,
+            {"device_id": "d1", "recipient": "Owner@x.test"},
+        ),
+        (
+            request("c", "d1", "d0", services=({"service_id": "d0-ssh"}, {"service_id": "d7-ssh"})),
+            ServiceNotOnDevice,
+            {"service_id": "d7-ssh"},
+        ),
+        (
+            request("c", "d1", "d2", services=({"service_id": "d1-ssh"},)),
+            ServiceNotOnDevice,
+            {"device_id": "d2", "recipient": "ann@x.test", "service_id": "d1-ssh"},
+        ),
+        (
+            revoke("c", "d0", "foreign", to=("ann@x.test",)),
+            DeviceNotFound,
+            {"device_id": "foreign", "recipient": "ann@x.test"},
+        ),
+        (
+            LeaveShare(command_id="c", actor="ann", device_ids=("d0", "d9")),
+            DeviceNotFound,
+            {"device_id": "d9"},
+        ),
+        (
+            LeaveShare(command_id="c", actor="ann", device_ids=("d0",), recipients=("bob@x.test",)),
+            NotARecipient,
+            {"recipient": "bob@x.test"},
+        ),
+        (
+            RejectShare(command_id="c", actor="ann", device_id="d0", share_id=UUID(int=0)),
+            DeviceNotFound,
+            {"device_id": "d0"},
+        ),
+    ],
+)
+async def test_all_or_nothing(
+    handlers: Handlers, pool: pg.Pool, command: AnyCommand, error: type[Refused], details: dict[str, str]
+) -> None:
+    await handlers.handle(request("before"))
+    before = await dump(pool)
+    with pytest.raises(error) as refused:
+        await handlers.handle(command)
+    assert refused.value.details == details
+    assert await dump(pool) == before
+
+
+async def test_unknown_and_foreign_are_told_alike(handlers: Handlers) -> None:
+    messages: set[str] = set()
+    for number, device in enumerate(("foreign", "nowhere")):
+        for command in (
+            request(f"r{number}", device),
+            revoke(f"v{number}", device, to=("ann@x.test",)),
+            LeaveShare(command_id=f"l{number}", actor="owner", device_ids=(device,)),
+        ):
+            with pytest.raises(DeviceNotFound) as refused:
+                await handlers.handle(command)
+            messages.add(refused.value.message)
+    assert len(messages) == 1
+
+
+async def test_several_devices_and_recipients(handlers: Handlers, pool: pg.Pool) -> None:
+    both = ("ann@x.test", "bob@x.test")
+    changes = (ServiceChange(service_id="d1-ssh"), ServiceChange(service_id="d0-web"))
+    answer = await handlers.handle(request("c1", "d1", "d0", "d2-ssh", to=both, services=changes))
+    assert [str(item) for item in answer.positions] == ["d0@2", "d1@2", "d2@2"]
+    rows = await pool.fetch("select device_id, terms from share")
+    scopes = {row["device_id"]: list(json.loads(row["terms"])["scope"]["services"]) for row in rows}
+    assert scopes == {"d0": ["d0-web"], "d1": ["d1-ssh"], "d2": ["d2-ssh"]}
+    # One of the two has left already: taking away what is not there succeeds.
+    await handlers.handle(LeaveShare(command_id="c2", actor="ann", device_ids=("d0",)))
+    answer = await handlers.handle(revoke("c3", "d0", "d1", to=(*both, "nobody@x.test")))
+    assert [str(item) for item in answer.positions] == ["d0@4", "d1@4"]
+    assert await pool.fetchval("select count(*) from contact") == 2, "revoking makes no contact"
+
+
+async def test_taking_services_out_makes_no_contact(handlers: Handlers, pool: pg.Pool) -> None:
+    changes = (ServiceChange(service_id="d0-ssh", action="REMOVE"),)
+    await handlers.handle(request("c1", to=("ann@x.test",), services=changes))
+    assert await pool.fetchval("select count(*) from contact") == 0
+    assert await pool.fetchval("select count(*) from event") == 0
+
+
+async def test_acceptance_of_old_terms(handlers: Handlers, pool: pg.Pool) -> None:
+    await handlers.handle(request("c1"))
+    stale = await accept(pool)
+    await handlers.handle(request("c2", scripting=True))
+    with pytest.raises(Conflict) as refused:
+        await handlers.handle(stale)
+    assert refused.value.details["invitation_version"] == 2
+    with pytest.raises(Conflict) as again:
+        await handlers.handle(stale)
+    assert again.value.details == refused.value.details, "the stored refusal has the details too"
+    with pytest.raises(DeviceNotFound):
+        await handlers.handle(await accept(pool, actor="eve", command_id="c4"))
+    await handlers.handle(await accept(pool, command_id="c5"))
+
+
+async def test_a_recipient_gives_back_a_device_that_is_gone(handlers: Handlers, pool: pg.Pool) -> None:
+    await handlers.handle(request("c1"))
+    await handlers.handle(await accept(pool))
+    await pool.execute("delete from device where device_id = 'd0'")
+    await handlers.handle(LeaveShare(command_id="c3", actor="ann", device_ids=("d0",)))
+    assert await pool.fetchval("select state from share") == "left"
+
+
+async def test_load_keeps_events_and_state_one(handlers: Handlers, pool: pg.Pool) -> None:
+    """Crossing commands in all orders: no deadlock, versions without a gap, state = fold of events."""
+    people = [f"p{number}@x.test" for number in range(5)]
+
+    async def client(number: int) -> None:
+        for step in range(8):
+            devices = [f"d{(number * 7 + step * 3 + offset * 5) % 6}" for offset in range(3)]
+            to = tuple(people[(number + step + offset) % 5] for offset in range(2))
+            name = f"{number}-{step}"
+            if (number + step) % 3:
+                await handlers.handle(request(name, *devices, to=to[::-1], scripting=bool(step % 2)))
+            else:
+                await handlers.handle(revoke(name, *devices, to=to))
+
+    await asyncio.gather(*(client(number) for number in range(12)))
+    await check_consistency(pool)
+    assert await pool.fetchval("select count(*) from event") > 50
+
+
+async def check_consistency(pool: pg.Pool) -> None:
+    versions: dict[str, int] = {}
+    shares: dict[UUID, domain.Share] = {}
+    for row in await pool.fetch("select version, envelope from event order by device_id, version"):
+        message = codec.decode(row["envelope"].encode())
+        assert isinstance(message.data, ShareEvent)
+        event: AnyShareEvent = message.data
+        versions[event.device_id] = versions.get(event.device_id, 0) + 1
+        assert message.version == row["version"] == versions[event.device_id]
+        shares[event.share_id] = domain.evolve(shares.get(event.share_id), event, row["version"])
+    stored = {row["device_id"]: row["version"] for row in await pool.fetch("select * from device_stream")}
+    assert {name: version for name, version in stored.items() if version} == versions
+    states = {row["share_id"]: row["state"] for row in await pool.fetch("select share_id, state from share")}
+    assert states == {share_id: share.state for share_id, share in shares.items()}
+    terms = {row["share_id"]: json.loads(row["terms"]) for row in await pool.fetch("select * from share")}
+    assert terms == {share_id: share.terms.model_dump(mode="json") for share_id, share in shares.items()}
+    outbox = await pool.fetch("select key, value from outbox where topic = 'share.events' order by id")
+    sent: dict[str, list[int | None]] = {}
+    for row in outbox:
+        sent.setdefault(row["key"], []).append(codec.decode(row["value"]).version)
+    assert sent == {name: list(range(1, version + 1)) for name, version in versions.items()}
+
+
+async def test_a_database_that_ends_the_attempt_is_tried_again(
+    handlers: Handlers, pool: pg.Pool, database: Any
+) -> None:
+    await handlers.handle(request("c1"))
+    admin = await asyncpg.connect(database.dsn())
+    try:
+        await admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        assert str((await handlers.handle(request("c2", scripting=True))).positions[0]) == "d0@2"
+    finally:
+        await admin.close()
+
+
+async def test_a_database_that_stays_away_is_unavailable(dsn: str, pool: pg.Pool) -> None:
+    waiting = await pg.open_pool(dsn, application="test", settings={"lock_timeout": "50ms"})
+    try:
+        handlers = Handlers(waiting, lambda: None)
+        await handlers.handle(request("c1"))
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("select from device_stream for update")
+            with pytest.raises(Unavailable):
+                await handlers.handle(request("c2", scripting=True))
+        assert str((await handlers.handle(request("c2", scripting=True))).positions[0]) == "d0@2"
+    finally:
+        await waiting.close()
