@@ -217,4 +217,5 @@ def _grant(row: Any) -> Grant:
         target_host=row["target_host"],
         target_port=row["target_port"],
         protocol=row["protocol"],
+        lacking=None if row["lacking"] is None else frozenset(row["lacking"]),
     )

@@ -15,6 +15,7 @@ RELAYED_PERMISSIONS = (Permission.CONNECT, Permission.LIVE_VIEW)
 """What may let bytes through a plain port; every check asks for all of them, whatever the service is."""
 
 _CAMERA_PROTOCOLS = frozenset({"rtsp", "rtsps"})
+_CAMERA_FUNCTIONS = frozenset({Permission.LIVE_VIEW, Permission.PLAYBACK, Permission.TWO_WAY_AUDIO})
 
 
 class Refusal(StrEnum):
@@ -37,7 +38,10 @@ class AccessRequest:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What `check_grant_v1` said of one permission. All that describes the device is None unless allowed."""
+    """What `check_grant_v1` said of one permission. All that describes the device is None unless allowed.
+
+    ``lacking`` is what the service can do and the account may not.
+    """
 
     permission: Permission
     allowed: bool
@@ -49,6 +53,7 @@ class Grant:
     target_host: str | None = None
     target_port: int | None = None
     protocol: str | None = None
+    lacking: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,7 @@ Verdict = Allowed | Refused
 def permission_for(protocol: str) -> Permission:
     """What a plain port to a service of this protocol needs.
 
-    A camera's stream is ``live_view``, whatever else was granted on it; everything else is ``connect``. A
-    plain port does not look into the stream: playback and talking back over RTSP are told apart only by the
-    RTSP relay.
+    A camera's stream is ``live_view``; everything else is ``connect``.
     """
     return Permission.LIVE_VIEW if protocol in _CAMERA_PROTOCOLS else Permission.CONNECT
 
@@ -101,7 +104,11 @@ def applicable(grants: Iterable[Grant]) -> Grant:
 
 
 def granted(grant: Grant) -> Allowed | None:
-    """The access that a grant gives; None when it gives none or leaves out anything that we must know."""
+    """The access that a grant gives by a plain port; None when it gives none, or leaves out a fact we need.
+
+    A plain port does not look into the stream, so it cannot hold back playback or talking back to a camera:
+    it is given only to who lacks none of them. Part of a camera's functions is for a relay that reads RTSP.
+    """
     if (
         not grant.allowed
         or grant.device_id is None
@@ -110,7 +117,9 @@ def granted(grant: Grant) -> Allowed | None:
         or grant.target_host is None
         or grant.target_port is None
         or grant.protocol is None
+        or grant.lacking is None
         or permission_for(grant.protocol) != grant.permission
+        or (grant.protocol in _CAMERA_PROTOCOLS and grant.lacking & _CAMERA_FUNCTIONS)
     ):
         return None
     return Allowed(
@@ -139,7 +148,8 @@ def verdict(
     2. The answer is not older than a position that the caller named. An allowed answer tells the version of
        its own device; a denial tells nothing, so it counts only when ``positions_applied`` (everything that
        the positions name is proved to be applied): ``NOT_YET_VISIBLE``.
-    3. The permission that the service's protocol needs is granted, with everything that connecting needs.
+    3. The permission that the service's protocol needs is granted, with everything that connecting needs; of
+       a camera, nothing that its stream could carry is withheld.
        No grant, unknown service, unknown device, quarantined device are one and the same: ``ACCESS_DENIED``.
     4. The age of the device's partition is known and at most ``max_staleness`` seconds, also for the owner,
        because a transfer of the device could not have been seen: ``STALE``.

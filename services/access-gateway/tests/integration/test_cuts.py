@@ -210,7 +210,7 @@ alter function permissions_api.check_grant_v1 set schema permission_projector;
 create function permissions_api.check_grant_v1(account text, service text, permission text, at timestamptz)
 returns table (
     allowed boolean, reason text, device_id text, device_version bigint, share_id uuid, partition integer,
-    target_host text, target_port integer, protocol text
+    target_host text, target_port integer, protocol text, lacking text[]
 )
 language plpgsql security definer as $$
 begin

@@ -94,14 +94,24 @@ async def test_whoever_is_refused_too_often_has_to_wait(gateways: "Gateways") ->
     assert (await gateway.post("bob", "no-such-service")).status_code == 403
 
 
-async def test_a_camera_needs_live_view(world: "World", devices: "Devices", gateways: "Gateways") -> None:
+async def test_a_plain_port_to_a_camera_needs_all_that_its_stream_carries(
+    world: "World", devices: "Devices", gateways: "Gateways"
+) -> None:
     address = await devices.echo()
     service = await world.device("cam-1", address, protocol="rtsp", permissions="connect,live_view,playback")
+    await world.share("cam-1", "everything")
+    await world.share("cam-1", "stream", '["live_view", "playback"]')
     await world.share("cam-1", "viewer", '["live_view"]')
     await world.share("cam-1", "other", '["connect", "playback"]')
     gateway = await gateways.start()
-    assert (await gateway.post("viewer", service)).status_code == 201
-    assert (await gateway.post("other", service)).status_code == 403
+    for account, status in (
+        ("owner", 201),
+        ("everything", 201),
+        ("stream", 201),
+        ("viewer", 403),
+        ("other", 403),
+    ):
+        assert (await gateway.post(account, service)).status_code == status, account
 
 
 @pytest.mark.parametrize(

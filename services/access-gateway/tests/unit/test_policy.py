@@ -24,7 +24,7 @@ from contracts.permissions import Permission
 from contracts.positions import Position
 
 SHARE = UUID("01936b1e-0000-7000-8000-000000000001")
-GRANT = Grant(Permission.CONNECT, True, "granted", "cam-1", 7, SHARE, 3, "10.0.0.5", 22, "ssh")
+GRANT = Grant(Permission.CONNECT, True, "granted", "cam-1", 7, SHARE, 3, "10.0.0.5", 22, "ssh", frozenset())
 DENIED = Grant(Permission.CONNECT, False, "no_grant")
 MAX = 15.0
 
@@ -69,7 +69,8 @@ def test_3_whatever_is_not_granted_is_denied_alike(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", ["device_id", "device_version", "partition", "target_host", "target_port", "protocol"]
+    "missing",
+    ["device_id", "device_version", "partition", "target_host", "target_port", "protocol", "lacking"],
 )
 def test_3_a_grant_that_leaves_something_out_is_denied(missing: str) -> None:
     assert decide(dataclasses.replace(GRANT, **{missing: None})) == Refused(Refusal.ACCESS_DENIED)
@@ -81,6 +82,18 @@ def test_3_a_denial_that_carries_a_target_all_the_same_is_denied() -> None:
 
 def test_3_connect_does_not_open_a_camera() -> None:
     assert decide(dataclasses.replace(GRANT, protocol="rtsp")) == Refused(Refusal.ACCESS_DENIED)
+
+
+@pytest.mark.parametrize("lacking", ["live_view", "playback", "two_way_audio"])
+def test_3_a_plain_port_to_a_camera_is_for_who_lacks_nothing_of_its_stream(lacking: str) -> None:
+    camera = dataclasses.replace(GRANT, permission=Permission.LIVE_VIEW, protocol="rtsp")
+    assert isinstance(decide(camera), Allowed)
+    assert isinstance(decide(dataclasses.replace(camera, lacking=frozenset({"ptz"}))), Allowed)
+    withheld = dataclasses.replace(camera, lacking=frozenset({lacking}))
+    assert decide(withheld) == Refused(Refusal.ACCESS_DENIED)
+    assert isinstance(
+        decide(dataclasses.replace(withheld, permission=Permission.CONNECT, protocol="ssh")), Allowed
+    )
 
 
 @pytest.mark.parametrize("age", [None, 15.001, -0.001, float("inf"), float("nan")])
@@ -134,6 +147,7 @@ GRANTS = st.builds(
     target_host=st.none() | st.just("10.0.0.5"),
     target_port=st.none() | st.just(22),
     protocol=st.none() | st.sampled_from(["tcp", "rtsp", "x"]),
+    lacking=st.none() | st.frozensets(st.sampled_from(["playback", "ptz"])),
 )
 POSITIONS = st.lists(st.builds(Position, st.sampled_from(["cam-1", "cam-2"]), st.integers(0, 5))).map(tuple)
 

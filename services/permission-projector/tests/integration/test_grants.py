@@ -15,7 +15,7 @@ from contracts.permissions import AllServices, Permission, SomeServices, Terms, 
 
 NOTHING = {
     "allowed": False, "device_id": None, "device_version": None, "share_id": None, "partition": None,
-    "target_host": None, "target_port": None, "protocol": None,
+    "target_host": None, "target_port": None, "protocol": None, "lacking": None,
 }  # fmt: skip
 
 
@@ -29,7 +29,7 @@ async def test_the_owner_may_use_what_the_service_supports(world: Any) -> None:
     assert answer == {
         "allowed": True, "reason": "owner", "device_id": "cam-1", "device_version": 0,
         "share_id": None, "partition": world.device().partition, "target_host": "10.0.0.1",
-        "target_port": 22, "protocol": "tcp",
+        "target_port": 22, "protocol": "tcp", "lacking": [],
     }  # fmt: skip
     assert await world.reason("olga", "s", "scripting") == "owner"
     assert await world.reason("olga", "s", "ptz") == "no_grant"
@@ -121,8 +121,8 @@ async def test_terms_mean_in_sql_what_they_mean_in_the_contracts(
         ),
     )
     rows = await world.pool.fetch(
-        "select s, p, (permissions_api.check_grant_v1('ravi', s, p, now())).reason"
-        " from unnest($1::text[]) s, unnest($2::text[]) p",
+        "select s, p, answer.reason, answer.lacking from unnest($1::text[]) s, unnest($2::text[]) p,"
+        " lateral permissions_api.check_grant_v1('ravi', s, p, now()) as answer",
         list(supported),
         list(Permission),
     )
@@ -130,7 +130,9 @@ async def test_terms_mean_in_sql_what_they_mean_in_the_contracts(
         given_to = {
             permission for item in terms for permission in granted(item, row["s"], supported[row["s"]])
         }
-        assert row["reason"] == ("granted" if row["p"] in given_to else "no_grant"), (row, terms)
+        allowed = row["p"] in given_to
+        assert row["reason"] == ("granted" if allowed else "no_grant"), (row, terms)
+        assert row["lacking"] == (sorted(supported[row["s"]] - given_to) if allowed else None), (row, terms)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@
 -- Needs the indexes behind check_grant_v1: a service by its id, the shares of a device by account.
 select a.account_id, a.service_id, p.permission,
        g.allowed, g.reason, g.device_id, g.device_version, g.share_id, g.partition,
-       g.target_host, g.target_port, g.protocol
+       g.target_host, g.target_port, g.protocol, g.lacking
 from unnest($1::text[], $2::text[]) as a (account_id, service_id)
 cross join unnest($3::text[]) as p (permission)
 cross join lateral permissions_api.check_grant_v1(a.account_id, a.service_id, p.permission, now()) as g;

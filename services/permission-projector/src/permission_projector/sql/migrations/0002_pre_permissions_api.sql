@@ -27,47 +27,64 @@ comment on function permission_projector.granted_permissions is
 create function permissions_api.check_grant_v1(account text, service text, permission text, at timestamptz)
 returns table (
     allowed boolean, reason text, device_id text, device_version bigint, share_id uuid, partition integer,
-    target_host text, target_port integer, protocol text
+    target_host text, target_port integer, protocol text, lacking text[]
 )
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    with candidate as (
+    with found as (
         select
-            case
-                when device.owner_account_id = check_grant_v1.account then 'owner'
-                when stream.quarantine_code is not null or quarantine.device_id is not null then 'quarantined'
-                else 'granted'
-            end as reason,
-            device.device_id, coalesce(stream.version, 0) as device_version, given.share_id, device.partition,
-            service.target_host, service.target_port, service.protocol
+            device.device_id, device.partition, device.owner_account_id,
+            device.owner_account_id = check_grant_v1.account as owned,
+            stream.quarantine_code is not null or quarantine.device_id is not null as quarantined,
+            coalesce(stream.version, 0) as device_version,
+            service.service_id, service.permissions, service.target_host, service.target_port, service.protocol
         from permissions.service as service
         join permissions.device as device using (device_id)
         left join permissions.device_stream as stream using (device_id)
         left join permissions.device_quarantine as quarantine using (device_id)
-        left join lateral (
-            -- An owner gives what he owns: shares of a former owner give nothing, whatever arrives first.
-            select share.share_id
-            from permissions.share as share
-            where share.account_id = check_grant_v1.account
-                and share.device_id = device.device_id
-                and share.state = 'active'
-                and share.owner_account_id = device.owner_account_id
-                and device.owner_account_id <> check_grant_v1.account
-                and check_grant_v1.permission = any (
-                    permission_projector.granted_permissions(
-                        share.terms, service.service_id, service.permissions
-                    )
-                )
-            order by share.share_id
-            limit 1
-        ) as given on true
         where service.service_id = check_grant_v1.service
-            and (
-                given.share_id is not null
-                or device.owner_account_id = check_grant_v1.account
-                and check_grant_v1.permission = any (service.permissions || array['scripting'])
-            )
+    ),
+    given as (
+        -- An owner gives what he owns: shares of a former owner give nothing, whatever arrives first.
+        select
+            found.device_id, share.share_id,
+            permission_projector.granted_permissions(share.terms, found.service_id, found.permissions)
+                as functions
+        from found
+        join permissions.share as share
+            on share.account_id = check_grant_v1.account
+            and share.device_id = found.device_id
+            and share.state = 'active'
+            and share.owner_account_id = found.owner_account_id
+        where not found.owned
+    ),
+    candidate as (
+        select
+            found.*, by_share.share_id,
+            case when owned then 'owner' when quarantined then 'quarantined' else 'granted' end as reason,
+            case
+                when owned then array[]::text[]
+                else array(
+                    select function
+                    from unnest(found.permissions) as function
+                    where not exists (
+                        select from given
+                        where given.device_id = found.device_id and function = any (given.functions)
+                    )
+                    order by function
+                )
+            end as lacking
+        from found
+        left join lateral (
+            select given.share_id
+            from given
+            where given.device_id = found.device_id and check_grant_v1.permission = any (given.functions)
+            order by given.share_id
+            limit 1
+        ) as by_share on true
+        where by_share.share_id is not null
+            or found.owned and check_grant_v1.permission = any (found.permissions || array['scripting'])
     ),
     finding as (
         select candidate.*
@@ -78,13 +95,13 @@ as $$
     select
         told.reason is not null, coalesce(finding.reason, 'no_grant'),
         told.device_id, told.device_version, told.share_id, told.partition,
-        told.target_host, told.target_port, told.protocol
+        told.target_host, told.target_port, told.protocol, told.lacking
     from (select) as always_a_row
     left join finding on true
     left join finding as told on told.reason in ('owner', 'granted')
 $$;
 comment on function permissions_api.check_grant_v1 is
-    'May the account use this permission on this service at that time? Always one row.';
+    'May the account use this permission on this service at that time? Always one row. `lacking`: what the service can do and the account may not.';
 
 -- Indexes: watermark_by_time, the primary key of kafka_offset. 24 is the number of device partitions, for ever.
 create function permissions_api.freshness_v1()
