@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 
@@ -196,6 +197,7 @@ def start_in_background(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    threading.Thread(target=child.wait, daemon=True).start()  # reaps it whenever it ends
     deadline = time.monotonic() + _START_SECONDS
     with log.open() as printed:
         while True:
