@@ -193,7 +193,7 @@ async def test_a_request_that_is_none_gets_a_coded_error(world: World, content: 
 
 
 async def test_a_strangers_token_opens_nothing(world: World) -> None:
-    for token in ("", "x", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ."):
+    for token in ("?", "x", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ."):
         answer = await world.portal.post(
             "/graphql/v1", json={"query": "{ login { id } }"}, headers={"Authorization": f"Bearer {token}"}
         )
@@ -241,7 +241,8 @@ async def test_one_correlation_id_follows_a_share_from_the_request_to_the_mail_a
         assert "errors" not in answer.json(), answer.text
         return answer
 
-    share = "mutation($d: String!, $e: [String!]!, $a: SharingAction) { share(deviceId: $d, email: $e, action: $a) }"
+    share = "mutation($d: String!, $e: [String!]!, $a: SharingAction) "
+    share += "{ share(deviceId: $d, email: $e, action: $a) }"
     await ask(seed.OWNER_EMAIL, share, d=device, e=BOB)
     (mail,) = await until(lambda: world.mails(BOB, device))
     assert correlation in json.dumps(mail["headers"])
@@ -252,11 +253,15 @@ async def test_one_correlation_id_follows_a_share_from_the_request_to_the_mail_a
     await ask(seed.OWNER_EMAIL, share, d=device, e=BOB, a="REMOVE")
     await connection.until_closed(5)
 
+    expected = {"portal", "share-command", "permission-projector", "notifier", "access-gateway"}
+
     async def in_every_log() -> bool:
-        names = ("portal", "share-command", "permission-projector", "notifier", "access-gateway")
-        return all(any(correlation in line for line in world.log_lines(name)) for name in names)
+        return all(any(correlation in line for line in world.log_lines(name)) for name in expected)
 
     await until(in_every_log)
+    of_it = [line for line in world.log_lines("access-gateway") if correlation in line]
+    (cut,) = [line for line in of_it if "connection_ended" in line and "grant_ended" in line]
+    assert device in cut
 
 
 async def test_nothing_private_is_in_any_log(world: World) -> None:

@@ -77,7 +77,9 @@ def test_every_setting_is_described_and_documented(service: str) -> None:
     for kind in kinds:
         for name, field in kind.model_fields.items():
             assert field.description, f"{service}: describe the setting {name}"
-            assert f"`{name.upper()}`" in documented, f"{service}: put {name.upper()} into docs/architecture.md"
+            assert f"`{name.upper()}`" in documented, (
+                f"{service}: put {name.upper()} into docs/architecture.md"
+            )
 
 
 def test_every_error_code_is_documented() -> None:

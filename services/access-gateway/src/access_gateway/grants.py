@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -17,8 +17,9 @@ from servicekit.logging import get_logger
 
 log = get_logger(__name__)
 
-Changed = Callable[[frozenset[str] | None], Awaitable[None]]
-"""Is told the devices whose grants may have changed; None: all. If it raises, it is told again."""
+Changed = Callable[[Mapping[str, str | None] | None], Awaitable[None]]
+"""Is told the devices whose grants may have changed, each with the correlation id of what changed them; None:
+all devices. If it raises, it is told again."""
 
 _STATEMENT_SECONDS = 2.0
 _POLL_SECONDS = 1.0
@@ -184,10 +185,10 @@ class GrantStore:
         if not rows:
             return
         last: tuple[int, int] = (rows[-1]["generation"], rows[-1]["id"])
-        devices: list[str | None] = [row["device_id"] for row in rows]
+        devices: dict[str | None, str | None] = {row["device_id"]: row["correlation_id"] for row in rows}
         if None in devices and last == self._cursor:
             return  # the feed is empty and says so again
-        known = frozenset(device for device in devices if device is not None)
+        known = {device: cause for device, cause in devices.items() if device is not None}
         await changed(None if None in devices else known)
         # Only now: if the connections could not be checked, the same changes are read again.
         self._cursor = last

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Protocol
 
 from access_gateway import metrics
@@ -40,8 +41,8 @@ class Held(Protocol):
         """The device's partition, whose age counts."""
         ...
 
-    def end(self, reason: CutReason) -> None:
-        """End it, at once."""
+    def end(self, reason: CutReason, cause: str | None = None) -> None:
+        """End it, at once. ``cause`` is the correlation id of what ended its grant, if known."""
         ...
 
 
@@ -64,14 +65,16 @@ class Holdings:
             if not items:
                 del self._held[item.device_id]
 
-    async def recheck(self, devices: frozenset[str] | None) -> None:
+    async def recheck(self, devices: Mapping[str, str | None] | None) -> None:
         """Check again what is held of these devices (None: all), and end what is no longer granted.
+
+        The values are correlation ids of what changed the devices, as far as they are known.
 
         Raises:
             StoreUnavailableError: it could not be checked; ask again.
         """
         began = time.perf_counter()
-        names = self._held.keys() if devices is None else devices & self._held.keys()
+        names = self._held.keys() if devices is None else devices.keys() & self._held.keys()
         held = [item for name in names for item in self._held[name]]
         if not held:
             return
@@ -79,7 +82,7 @@ class Holdings:
         for item in held:
             access = granted(grants[item.account_id, item.service_id])
             if access is None or access.device_id != item.device_id:
-                item.end(CutReason.GRANT_ENDED)
+                item.end(CutReason.GRANT_ENDED, (devices or {}).get(item.device_id))
                 metrics.CUT_SECONDS.observe(time.perf_counter() - began)
 
     async def watchdog(self) -> None:

@@ -44,6 +44,7 @@ from contracts.events import (
 from contracts.permissions import Permission
 from servicekit.http import ApiError
 from servicekit.logging import get_logger
+from servicekit.telemetry import correlated, correlation_id
 
 log = get_logger(__name__)
 
@@ -67,6 +68,7 @@ class Connection:
     client: socket.socket
     session: Session | None = None
     ended: CutReason | None = None
+    cause: str | None = None
 
     @property
     def account_id(self) -> str:
@@ -88,9 +90,10 @@ class Connection:
         """See `Held`."""
         return self.port.partition
 
-    def end(self, reason: CutReason) -> None:
+    def end(self, reason: CutReason, cause: str | None = None) -> None:
         """See `Held`."""
-        self.ended = self.ended or reason
+        if self.ended is None:
+            self.ended, self.cause = reason, cause
         self.abort()
 
     def abort(self) -> None:
@@ -171,7 +174,7 @@ class Gateway:
     async def _check_again(self, port: Port) -> None:
         """Which device it is was known only after the check: a change before it was registered was missed."""
         try:
-            await self._holdings.recheck(frozenset({port.device_id}))
+            await self._holdings.recheck({port.device_id: None})
         except StoreUnavailableError:
             port.close()
             raise UnavailableError("It cannot be proved now what you may connect to.") from None
@@ -309,7 +312,8 @@ class Gateway:
                 attached=attached,
             )
             end = await session.wait()
-        self._on_end(connection, opened, session, end, time.monotonic() - began)
+        with correlated(connection.cause or correlation_id()):  # a cut belongs to what took the grant away
+            self._on_end(connection, opened, session, end, time.monotonic() - began)
 
     def _on_end(
         self, connection: Connection, opened: ConnectionOpened, session: Session, end: End, seconds: float

@@ -21,7 +21,7 @@ from permission_projector.records import (
     read_share_event,
     read_watermark,
 )
-from permission_projector.store import DeviceChanges, Store, StreamChanges
+from permission_projector.store import DeviceChanges, Store, StreamChanges, Touch
 from servicekit import pg
 from servicekit.kafka import DeadLetters, Record
 from servicekit.logging import get_logger
@@ -62,7 +62,7 @@ class Projector:
         touched = await self._handlers[first.topic](connection, records)
         await self._store.announce(connection, first.topic, first.partition, touched)
 
-    async def _share_events(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, int]:
+    async def _share_events(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
         entries: list[tuple[Record, str, ReadEvent | Unreadable]] = []
         for record in records:
             device_id = read_device_key(record.key)
@@ -79,7 +79,7 @@ class Projector:
         devices = {device_id for _, device_id, _ in entries}
         streams = await self._store.streams(connection, devices, asked)
         changes = StreamChanges()
-        touched: dict[str, int] = {}
+        touched: dict[str, Touch] = {}
         for record, device_id, entry in entries:
             stream = streams[device_id]
             outcome = project(entry.event if isinstance(entry, ReadEvent) else entry, stream)
@@ -94,17 +94,18 @@ class Projector:
                     pass
             if isinstance(outcome, Applied | Quarantine):
                 changes.streams[device_id] = stream
-                touched[device_id] = record.offset
+                correlation = entry.correlation_id if isinstance(entry, ReadEvent) else None
+                touched[device_id] = Touch(record.offset, correlation)
             _report(record, device_id, entry, outcome)
         await self._store.save_streams(connection, changes)
         return touched
 
-    async def _devices(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, int]:
+    async def _devices(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
         changes = DeviceChanges()
-        touched: dict[str, int] = {}
+        touched: dict[str, Touch] = {}
         for record in records:
             device_id = read_device_key(record.key)
-            touched[device_id] = record.offset
+            touched[device_id] = Touch(record.offset, None)
             try:
                 snapshot = None if record.value is None else read_device(device_id, record.value)
             except UnreadableError as error:
@@ -116,7 +117,7 @@ class Projector:
         await self._store.save_devices(connection, records[0].partition, changes)
         return touched
 
-    async def _accounts(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, int]:
+    async def _accounts(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
         accounts: dict[str, Account | None] = {}
         for record in records:
             try:
@@ -128,7 +129,7 @@ class Projector:
         await self._store.save_accounts(connection, accounts)
         return {}
 
-    async def _contacts(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, int]:
+    async def _contacts(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
         contacts: dict[UUID, ContactSnapshot | None] = {}
         for record in records:
             try:
@@ -140,7 +141,7 @@ class Projector:
         await self._store.save_contacts(connection, contacts)
         return {}
 
-    async def _watermarks(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, int]:
+    async def _watermarks(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
         watermarks: list[tuple[int, DeviceWatermark]] = []
         for record in records:
             try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -20,6 +20,13 @@ KEPT_WATERMARKS: Final = 120
 KEPT_CHANGES: Final = 100_000
 _FORGET_EVERY: Final = 1_000
 """Old changes are deleted each time the feed has grown by this many."""
+
+
+class Touch(NamedTuple):
+    """What touched a device last: the offset of the record, and the request that it came from, if known."""
+
+    offset: int
+    correlation_id: str | None
 
 
 @dataclass(slots=True)
@@ -160,9 +167,9 @@ class Store:
             await connection.execute(self._sql["forget_watermarks"], rows[-1][0] - KEPT_WATERMARKS)
 
     async def announce(
-        self, connection: pg.Connection, topic: str, partition: int, touched: Mapping[str, int]
+        self, connection: pg.Connection, topic: str, partition: int, touched: Mapping[str, Touch]
     ) -> None:
-        """Write the change feed: devices with the offset of what touched them last. Call it last.
+        """Write the change feed: devices with what touched them last. Call it last.
 
         It holds the generation's lock until the transaction ends.
         """
@@ -170,7 +177,8 @@ class Store:
             generation = await connection.fetchval(self._sql["lock_generation"])
             rows = await connection.fetch(
                 self._sql["append_changes"],
-                generation, topic, partition, list(touched.values()), list(touched),
+                generation, topic, partition, [touch.offset for touch in touched.values()], list(touched),
+                [touch.correlation_id for touch in touched.values()],
             )  # fmt: skip
             first, last = rows[0]["id"], rows[-1]["id"]
             if first // _FORGET_EVERY != (last + 1) // _FORGET_EVERY:

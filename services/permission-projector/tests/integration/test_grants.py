@@ -186,7 +186,10 @@ async def _changes(gateway: Any, generation: int, after: int, rows: int = 100) -
     return [
         tuple(row)
         for row in await gateway.fetch(
-            "select * from permissions_api.changes_v1($1, $2, $3)", generation, after, rows
+            "select generation, id, device_id from permissions_api.changes_v1($1, $2, $3)",
+            generation,
+            after,
+            rows,
         )
     ]
 

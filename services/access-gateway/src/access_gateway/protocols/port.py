@@ -12,6 +12,7 @@ from access_gateway.relay import reset
 from access_gateway.targets import Address, plain_address
 from contracts.events import CutReason
 from servicekit.logging import get_logger
+from servicekit.telemetry import correlated, correlation_id
 
 log = get_logger(__name__)
 
@@ -143,10 +144,11 @@ class Port:
         """Clients that are connected now."""
         return len(self._clients)
 
-    def end(self, reason: CutReason) -> None:
+    def end(self, reason: CutReason, cause: str | None = None) -> None:
         """See `Held`. A port outlives staleness: it carries nothing, and each client is checked anew."""
         if reason is CutReason.GRANT_ENDED:
-            self._shut(reason)
+            with correlated(cause or correlation_id()):
+                self._shut(reason)
 
     def close(self) -> None:
         """Accept nobody any more."""

@@ -18,5 +18,5 @@ from permissions_api.freshness_v1() as f;
 
 -- name: changes
 -- GrantStore.watch, after each notification and once a second. Needs the change table's primary key.
-select c.generation, c.id, c.device_id
+select c.generation, c.id, c.device_id, c.correlation_id
 from permissions_api.changes_v1($1, $2, $3) as c;

@@ -155,9 +155,9 @@ select number from generation for update
 
 -- name: append_changes
 -- Store.announce. Appends.
-insert into change (generation, topic, partition, record_offset, device_id)
-select $1, $2, $3, row.record_offset, row.device_id
-from unnest($4::bigint[], $5::text[]) as row (record_offset, device_id)
+insert into change (generation, topic, partition, record_offset, device_id, correlation_id)
+select $1, $2, $3, row.record_offset, row.device_id, row.correlation_id
+from unnest($4::bigint[], $5::text[], $6::text[]) as row (record_offset, device_id, correlation_id)
 returning id
 
 -- name: forget_changes

@@ -152,7 +152,8 @@ create table permissions.change (
     topic text not null,
     partition integer not null,
     record_offset bigint not null,
-    device_id text not null
+    device_id text not null,
+    correlation_id text
 );
 comment on table permissions.change is
     'The change feed: devices whose grants may be others now, in the order of the commits; the newest rows only.';

@@ -131,7 +131,7 @@ comment on function permissions_api.freshness_v1 is
 
 -- Index: the primary key of change.
 create function permissions_api.changes_v1(known_generation integer, after_id bigint, max_rows integer)
-returns table (generation integer, id bigint, device_id text)
+returns table (generation integer, id bigint, device_id text, correlation_id text)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -150,19 +150,19 @@ as $$
         from live
     ),
     answer as (
-        select cursor.number, cursor.newest as id, null::text as device_id
+        select cursor.number, cursor.newest as id, null::text as device_id, null::text as correlation_id
         from cursor
         where not cursor.usable
         union all
         (
-            select cursor.number, change.id, change.device_id
+            select cursor.number, change.id, change.device_id, change.correlation_id
             from cursor
             join permissions.change as change on cursor.usable and change.id > changes_v1.after_id
             order by change.id
             limit least(greatest(coalesce(changes_v1.max_rows, 1), 1), 10000)
         )
     )
-    select answer.number, answer.id, answer.device_id from answer order by answer.id
+    select answer.number, answer.id, answer.device_id, answer.correlation_id from answer order by answer.id
 $$;
 comment on function permissions_api.changes_v1 is
     'Devices changed after a cursor. A row without device: the cursor is of no use, check everything and go on from this one.';
