@@ -51,6 +51,8 @@ def test_what_is_no_cloudevent_is_named(value: bytes | None, code: str) -> None:
         ({"version": 0}, "MALFORMED"),
         ({"data": []}, "MALFORMED"),
         ({"data": {}}, "INVALID_DATA"),
+        ({"data": {**example("ShareAccepted")["data"], "extra": [{"a": "b\0"}]}}, "INVALID_DATA"),
+        ({"subject": "\0"}, "INVALID_DATA"),
     ],
 )
 def test_what_does_not_fit_is_named(change: dict[str, object], code: str) -> None:

@@ -4,7 +4,7 @@
 ``golden/`` that is decoded for ever.
 """
 
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -147,6 +147,8 @@ def decode(value: bytes | None) -> Envelope:
         raw = _Raw.model_validate_json(value)
     except ValidationError as error:
         raise DecodeError("MALFORMED", f"Not a CloudEvent in JSON: {explain(error)}") from None
+    if rb"\u0000" in value and _holds_nul(raw.model_dump()):
+        raise DecodeError("INVALID_DATA", f"{raw.type}: a text holds the character U+0000, which none may.")
     model = TYPES.get(raw.type)
     if model is None:
         raise DecodeError("UNKNOWN_TYPE", "The CloudEvents type is not one of ours.")
@@ -155,6 +157,15 @@ def decode(value: bytes | None) -> Envelope:
     except ValidationError as error:
         raise DecodeError("INVALID_DATA", f"{raw.type}: {explain(error)}") from None
     return Envelope.model_validate({**raw.model_dump(exclude={"data"}), "data": data})
+
+
+def _holds_nul(value: object) -> bool:
+    """Whether a JSON value holds U+0000, which PostgreSQL cannot store in text."""
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(item) for pair in cast("dict[str, object]", value).items() for item in pair)
+    return isinstance(value, list) and any(_holds_nul(item) for item in cast("list[object]", value))
 
 
 def decode_as(value: bytes | None, kinds: type[_M] | tuple[type[_M], ...]) -> tuple[Envelope, _M]:

@@ -52,12 +52,13 @@ class Directory:
             return
         _, device = codec.decode_as(record.value, DeviceSnapshot)
         _require_key(key, device.device_id)
-        services = [service.service_id for service in device.services]
+        names = {service.service_id: service.name for service in device.services}
+        services = list(names)
         await connection.execute(
             self._sql["save_device"], device.device_id, device.owner_account_id, device.name
         )
         await connection.execute(self._sql["drop_other_services"], device.device_id, services)
-        await connection.execute(self._sql["add_services"], device.device_id, services)
+        await connection.execute(self._sql["add_services"], device.device_id, services, list(names.values()))
 
     async def _account(self, connection: pg.Connection, record: Record) -> None:
         key = _key(record)

@@ -84,6 +84,8 @@ class Invitation(BaseModel):
     invitation_version: int
     purpose: Literal["accept", "reject"]
     terms: Terms
+    service_names: dict[str, str]
+    """Names of the services that the terms list."""
     changed_since_link: bool
 
 

@@ -228,7 +228,11 @@ class Store:
         row = await self._connection.fetchrow(
             self._sql["invitation"], share_id, device_id, contact_id, account_id
         )
-        return None if row is None else {**row, "terms": json.loads(row["terms"])}
+        return (
+            None
+            if row is None
+            else {**row, **{name: json.loads(row[name]) for name in ("terms", "service_names")}}
+        )
 
 
 def _share(row: asyncpg.Record) -> domain.Share:

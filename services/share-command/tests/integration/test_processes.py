@@ -165,8 +165,15 @@ async def test_http(
             "share_id": str(row["share_id"]), "device_id": "d0", "device_name": "Device d0",
             "owner_name": "Owner", "state": "requested", "invitation_version": 1, "purpose": "accept",
             "terms": {"scope": {"kind": "all", "permissions": "all"}, "scripting": False},
-            "changed_since_link": False,
+            "service_names": {}, "changed_since_link": False,
         }  # fmt: skip
+        listed = {"command_id": "h6", "device_ids": ["d2"], "recipients": ["ann@x.test"]}
+        listed |= {"services": [{"service_id": "d2-web"}]}
+        await client.post("/v1/commands/RequestShare", json=listed, headers=token("owner"))
+        share_id = await pool.fetchval("select share_id from share where device_id = 'd2'")
+        answer = await follow("ann", link.model_copy(update={"share_id": share_id, "device_id": "d2"}))
+        assert answer.json()["service_names"] == {"d2-web": "web"}
+
         older = link.model_copy(update={"ends_at": datetime.now(UTC) - timedelta(seconds=1)})
         other = link.model_copy(update={"device_id": "d1"})
         refused = [

@@ -150,7 +150,13 @@ order by contact_book.last_used_at desc, contact.contact_id
 -- POST /v1/invitation-links. Primary keys, and that of account_address: a row only for who may see it.
 select
     share.share_id, share.device_id, device.name as device_name, account.name as owner_name, share.state,
-    share.invitation_version, share.terms
+    share.invitation_version, share.terms,
+    (
+        select coalesce(jsonb_object_agg(device_service.service_id, device_service.name), '{}')
+        from device_service
+        where device_service.device_id = share.device_id
+            and share.terms -> 'scope' -> 'services' ? device_service.service_id
+    ) as service_names
 from share
 join contact on contact.contact_id = share.contact_id
 join account_address
@@ -171,9 +177,9 @@ delete from device_service where device_id = $1 and service_id <> all($2::text[]
 
 -- name: add_services
 -- Directory inbox. Primary key of device_service.
-insert into device_service (device_id, service_id)
-select $1, new.service_id from unnest($2::text[]) as new (service_id)
-on conflict (device_id, service_id) do nothing
+insert into device_service (device_id, service_id, name)
+select $1, new.service_id, new.name from unnest($2::text[], $3::text[]) as new (service_id, name)
+on conflict (device_id, service_id) do update set name = excluded.name
 
 -- name: drop_device
 -- Directory inbox. Primary key; its services go with it.

@@ -20,6 +20,7 @@ comment on table device is 'Newest snapshot from directory.devices: whose a devi
 create table device_service (
     device_id text not null,
     service_id text not null,
+    name text not null,
     constraint one_row_per_service_of_a_device primary key (device_id, service_id),
     constraint a_service_goes_with_its_device foreign key (device_id) references device on delete cascade
 );
