@@ -47,8 +47,3 @@ def shown(text: str, limit: int = MAX_NAME) -> str:
     copy of it leads nowhere.
     """
     return _LINKABLE.sub(lambda match: match[0] + _NON_JOINER, clean(text, limit)) or UNNAMED
-
-
-def storable(text: str) -> str:
-    """``text`` without the one character that PostgreSQL cannot keep."""
-    return text.replace("\x00", "\ufffd")

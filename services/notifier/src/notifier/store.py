@@ -12,7 +12,6 @@ import asyncpg
 
 from contracts.directory import AccountSnapshot, ContactSnapshot, DeviceSnapshot
 from contracts.permissions import Terms
-from notifier.names import storable
 from notifier.planner import Channel, Invitation, Notice, Template
 from servicekit import pg
 
@@ -102,20 +101,20 @@ class Inward:
         """Insert or replace what a directory says."""
         match snapshot:
             case DeviceSnapshot():
-                names = {item.service_id: storable(item.name) for item in snapshot.services}
+                names = {item.service_id: item.name for item in snapshot.services}
                 await self._connection.execute(
-                    self._sql["save_device"], snapshot.device_id, storable(snapshot.name), json.dumps(names)
+                    self._sql["save_device"], snapshot.device_id, snapshot.name, json.dumps(names)
                 )
             case AccountSnapshot():
                 await self._connection.execute(
                     self._sql["save_account"],
                     snapshot.account_id,
-                    storable(snapshot.name),
-                    [storable(item) for item in snapshot.verified_emails],
+                    snapshot.name,
+                    list(snapshot.verified_emails),
                 )
             case ContactSnapshot():
                 await self._connection.execute(
-                    self._sql["save_contact"], snapshot.contact_id, storable(snapshot.address)
+                    self._sql["save_contact"], snapshot.contact_id, snapshot.address
                 )
 
     async def delete_snapshot(self, kind: Literal["device", "account", "contact"], key: str | UUID) -> None:

@@ -149,7 +149,7 @@ async def test_names_that_arrive_later_are_waited_for_and_a_long_wait_alarms(wor
 
 async def test_hostile_names_reach_the_reader_as_plain_words(world: "World") -> None:
     await world.start()
-    await world.device("cam-2", "\x00<b>cam</b>\r\nBcc: eve@example.com https://evil.example/x" + "y" * 4000)
+    await world.device("cam-2", "\x01<b>cam</b>\r\nBcc: eve@example.com https://evil.example/x" + "y" * 4000)
     bob = await world.contact("bob@example.com")
     await world.invite(bob, device_id="cam-2")
     (mail,) = await world.mails("bob@example.com")

@@ -4,7 +4,7 @@ Every reader raises `UnreadableError` for a value that is none of ours or cannot
 record never fails the batch it came in. No message repeats a value of the input.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -42,8 +42,8 @@ class UnreadableError(ValueError):
     """A value that cannot be used.
 
     ``code`` is stable: those of `contracts.codec.DecodeError`, ``UNREADABLE_KEY``, ``KEY_MISMATCH`` (the
-    value is about something else than the key says), ``NOT_STORABLE`` (the database cannot hold a text or
-    a number).
+    value is about something else than the key says), ``NOT_STORABLE`` (the database cannot hold a
+    number or a time).
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -131,9 +131,7 @@ def read_device(device_id: str, value: bytes) -> DeviceSnapshot:
     ids = [service.service_id for service in device.services]
     if len(set(ids)) != len(ids):
         raise UnreadableError("INVALID_DATA", "A service id stands twice.")
-    _require_storable([device.name, device.kind])
     for service in device.services:
-        _require_storable([service.name, service.protocol, service.target.host])
         if service.channel is not None and abs(service.channel) > _MOST_INT:
             raise UnreadableError("NOT_STORABLE", "A channel's number is too large.")
     created_at = None if device.created_at is None else _in_utc(device.created_at)
@@ -159,7 +157,6 @@ def read_account(key: bytes | None, value: bytes | None) -> tuple[str, Account |
             addresses[canonical_address(email)] = None
         except InvalidAddressError:
             continue
-    _require_storable([account.name, *addresses])
     return account_id, Account(account_id, account.name, tuple(addresses))
 
 
@@ -173,7 +170,6 @@ def read_contact(key: bytes | None, value: bytes | None) -> tuple[UUID, ContactS
         return contact_id, None
     contact = _snapshot(value, ContactSnapshot)
     _require_key(contact.contact_id == contact_id)
-    _require_storable([contact.address])
     return contact_id, contact
 
 
@@ -194,7 +190,6 @@ def _ends(prefix: str, name: str, topics: Mapping[str, TopicEnds]) -> Ends:
     told = topics.get(name)
     if told is None:
         raise UnreadableError("INVALID_DATA", "The watermark does not tell of both device topics.")
-    _require_storable([told.topic_id])
     offsets = tuple(told.end_offsets.get(number) for number in range(DEVICE_PARTITIONS))
     if any(offset is not None and not 0 <= offset <= _MOST_VERSION for offset in offsets):
         raise UnreadableError("INVALID_DATA", "The watermark has an offset that none can be.")
@@ -211,11 +206,6 @@ def _snapshot(value: bytes, kind: type[_S]) -> _S:
 def _require_key(same: bool) -> None:
     if not same:
         raise UnreadableError("KEY_MISMATCH", "The value is about something else than its key says.")
-
-
-def _require_storable(texts: Iterable[str]) -> None:
-    if any("\0" in text for text in texts):
-        raise UnreadableError("NOT_STORABLE", "A text has the character U+0000 in it.")
 
 
 def _in_utc(time: datetime) -> datetime:

@@ -75,9 +75,12 @@ class Directory:
 
 def _key(record: Record) -> str:
     try:
-        return (record.key or b"").decode()
+        key = (record.key or b"").decode()
     except UnicodeDecodeError:
         raise codec.DecodeError("MALFORMED", "The record's key is not text.") from None
+    if "\0" in key:
+        raise codec.DecodeError("MALFORMED", "The record's key holds the character U+0000.")
+    return key
 
 
 def _require_key(key: str, named: str) -> None:

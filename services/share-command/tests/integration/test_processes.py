@@ -308,6 +308,7 @@ async def test_directories(  # noqa: PLR0917 - fixtures
     await producer.send(devices, "other-key", message(device))
     await producer.send(devices, "x1", message(device))
     await producer.send(devices, "x0", None)
+    await producer.send(devices, "x\0", None)
     account = AccountSnapshot(
         account_id="ann", name="Ann", verified_emails=("Ann@X.test", "old@x.test", "no")
     )
@@ -325,7 +326,7 @@ async def test_directories(  # noqa: PLR0917 - fixtures
 
     async def applied() -> bool:
         ends = await pool.fetchval("select sum(next_offset) from kafka_offset")
-        return ends == 7 and await tables() == ({"x1"}, {"mailto:ann@x.test"})
+        return ends == 8 and await tables() == ({"x1"}, {"mailto:ann@x.test"})
 
     await until(applied)
     letters = await read_topic("share-command.dead-letters")
