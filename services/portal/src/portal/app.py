@@ -60,9 +60,9 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
         cookies = Cookies(secure=settings.secure)
         app.include_router(graphql_http.router(build_schema(), bearer_tokens, peers))
         app.include_router(auth_pages.router(sessions, cookies, sign_in))
-        app.include_router(pages.router(sessions, cookies, peers))
         with resources.as_file(resources.files(NAME).joinpath("static")) as folder:
             app.mount("/static", StaticFiles(directory=Path(folder)))
+            app.include_router(pages.router(sessions, cookies, peers))  # last: it answers every other path
             yield app
 
 

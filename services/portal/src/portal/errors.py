@@ -8,6 +8,8 @@
     ├── InvalidJson             INVALID_JSON: the body of a GraphQL request is not what it must be
     ├── InvalidNext             INVALID_NEXT: after sign-in nobody is sent to another site
     ├── SignInFailed            SIGN_IN_FAILED: the issuer's answer cannot be used
+    ├── NothingHere             NOT_FOUND: no page and no API at this address
+    ├── MethodNotAllowed        METHOD_NOT_ALLOWED: GraphQL by another method than POST
     └── CsrfRefused             CSRF_REFUSED: a form that did not come from our own page
 
 The docstring is the message, unless the raiser knows better.
@@ -71,6 +73,18 @@ class SignInFailed(_Coded):
     """
 
     default_code, default_status = "SIGN_IN_FAILED", 400
+
+
+class NothingHere(_Coded):
+    """There is nothing at this address."""
+
+    default_code, default_status = "NOT_FOUND", 404
+
+
+class MethodNotAllowed(_Coded):
+    """Send GraphQL by POST, as JSON: {"query": "…"}."""
+
+    default_code, default_status = "METHOD_NOT_ALLOWED", 405
 
 
 class CsrfRefused(_Coded):

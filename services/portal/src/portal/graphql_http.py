@@ -25,7 +25,7 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from contracts.base import AccountId
 from contracts.positions import POSITION_HEADER, parse_positions
 from portal.context import Context, Peers, error_extensions
-from portal.errors import InvalidJson, InvalidPosition, InvalidRequest
+from portal.errors import InvalidJson, InvalidPosition, InvalidRequest, MethodNotAllowed
 from portal.metrics import GRAPHQL_REQUESTS, GRAPHQL_SECONDS
 from servicekit.auth import OidcVerifier, bearer_token
 from servicekit.http import ApiError
@@ -52,6 +52,12 @@ class _Document(BaseModel):
 def router(schema: Schema, verifier: OidcVerifier, peers: Peers) -> APIRouter:
     """The GraphQL endpoint."""
     routes = APIRouter()
+
+    @routes.get("/graphql/v1", include_in_schema=False)
+    async def not_by_get() -> Response:
+        """Say how it is done."""
+        error = MethodNotAllowed()
+        return _answer({"errors": [_coded(error)]}, error.status, {"Allow": "POST"})
 
     @routes.post("/graphql/v1")
     async def graphql(request: Request) -> Response:

@@ -15,11 +15,11 @@ from contracts.positions import parse_positions
 from portal import answers
 from portal.context import Peers
 from portal.cookies import Cookies
-from portal.errors import CsrfRefused, InvalidRequest, Refused
+from portal.errors import CsrfRefused, InvalidRequest, NothingHere, Refused
 from portal.rendering import PageRoute, page
 from portal.sessions import Sessions, csrf_matches, csrf_token
 from portal.wording import TermsInWords, share_in_words, terms_in_words
-from servicekit.http import ApiError
+from servicekit.http import ApiError, error_answer
 
 _SHOWN_DEVICES = 200
 _CHANGED = "The sharer has changed the invitation meanwhile. Nothing was accepted; this is how it stands now."
@@ -175,7 +175,15 @@ def router(sessions: Sessions, cookies: Cookies, peers: Peers) -> APIRouter:
         home_address = f"/?{urlencode({'at': position})}" if position else "/"
         return page("done.html", outcome=outcome, device=device, home=home_address, visitor=visitor)
 
+    routes.add_api_route("/{path:path}", nothing_here, methods=look, include_in_schema=False)
     return routes
+
+
+async def nothing_here(request: Request) -> Response:
+    """A page for people, a coded error for programs."""
+    if "text/html" in request.headers.get("accept", ""):
+        raise NothingHere
+    return error_answer(NothingHere())
 
 
 def _done(accepted: bool, positions: str) -> Response:

@@ -339,3 +339,17 @@ async def test_static_files_are_served_and_nothing_else(client: httpx.AsyncClien
     assert style.headers["content-type"].startswith("text/css")
     for path in ("/static/../settings.py", "/static/%2e%2e/settings.py", "/static/", "/nothing"):
         assert (await client.get(path)).status_code == 404
+
+
+async def test_an_address_where_nothing_is_says_so_in_the_form_that_was_asked_for(
+    client: httpx.AsyncClient,
+) -> None:
+    person = await client.get("/no/such/page", headers={"Accept": "text/html,*/*"})
+    assert person.status_code == 404
+    assert "<h1>" in person.text
+    assert "Content-Security-Policy" in person.headers
+    program = await client.get("/graphql", headers={"Accept": "application/json"})
+    assert (program.status_code, program.json()["error"]["code"]) == (404, "NOT_FOUND")
+    by_get = await client.get("/graphql/v1")
+    assert (by_get.status_code, by_get.headers["Allow"]) == (405, "POST")
+    assert "POST" in by_get.json()["errors"][0]["message"]

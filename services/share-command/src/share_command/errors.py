@@ -43,7 +43,7 @@ class Refused(ShareCommandError):
 
 
 class DeviceNotFound(Refused):
-    """There is no such device among those you may act on. Check its id, and which account you use."""
+    """There is no such device or invitation that you may act on. Check the ids, and which account you use."""
 
     code, status = "DEVICE_NOT_FOUND", 404
 
