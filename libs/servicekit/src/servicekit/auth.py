@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 INTERNAL_SECONDS = 60
 _LEEWAY_SECONDS = 5
-_REFETCH_SECONDS = 10.0
+_REFETCH_SECONDS, _RETRY_SECONDS = 10.0, 1.0
 
 
 def _unauthenticated(message: str) -> ApiError:
@@ -82,7 +82,7 @@ def _verified(
     try:
         decoded = jwt.decode(token, keys, algorithms=list(algorithms))
         registry.validate(decoded.claims)
-    except (JoseError, ValueError) as error:
+    except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:  # whatever strangers send
         log.info("token_refused", error=type(error).__name__)
         raise _unauthenticated(
             "The token is not valid here: wrong issuer, audience or signature, or expired."
@@ -103,7 +103,8 @@ class Discovery:
 class OidcVerifier:
     """Verifies bearer tokens of one issuer (OpenID Connect Core 1.0, RFC 9068) against its published keys.
 
-    Keys are fetched when first needed, and again, at most every 10 s, for a key id that is not known.
+    Keys are fetched when first needed, and again, at most every 10 s, for a key id that is not known; a token
+    whose key is known never waits for that.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class OidcVerifier:
         )
         self._discovery: Discovery | None = None
         self._keys: KeySet | None = None
-        self._fetched_at = -_REFETCH_SECONDS
+        self._not_before = 0.0
         self._lock = asyncio.Lock()
 
     async def discovery(self) -> Discovery:
@@ -149,15 +150,20 @@ class OidcVerifier:
 
     async def _keys_for(self, token: str) -> KeySet:
         key_id = _key_id(token)
+        if self._keys is not None and self._knows(key_id):
+            return self._keys
         async with self._lock:
-            known = self._keys is not None and any(key.kid == key_id for key in self._keys.keys)
-            if not known and time.monotonic() - self._fetched_at >= _REFETCH_SECONDS:
+            if not self._knows(key_id) and time.monotonic() >= self._not_before:
+                self._not_before = time.monotonic() + _RETRY_SECONDS
                 document = await self._get((await self.discovery()).jwks_uri)
                 self._keys = KeySet.import_key_set(KeySetSerialization(keys=document["keys"]))
-                self._fetched_at = time.monotonic()
-            if self._keys is None:
-                raise _unavailable()
-            return self._keys
+                self._not_before = time.monotonic() + _REFETCH_SECONDS
+        if self._keys is None:
+            raise _unavailable()
+        return self._keys
+
+    def _knows(self, key_id: str | None) -> bool:
+        return self._keys is not None and any(key.kid == key_id for key in self._keys.keys)
 
     async def _get(self, url: str) -> Mapping[str, Any]:
         try:
@@ -179,7 +185,7 @@ def _key_id(token: str) -> str | None:
     head = token.split(".", 1)[0]
     try:
         header = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _unauthenticated("The token is not a JSON Web Token.") from None
     key_id = header.get("kid") if isinstance(header, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - untrusted JSON
     return key_id if isinstance(key_id, str) else None

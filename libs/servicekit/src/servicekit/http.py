@@ -100,7 +100,7 @@ class _Edge:
                     raise
                 await error_answer(error)(scope, receive, tagged_send)
             except Exception:
-                log.exception("unexpected_error", path=scope["path"])
+                log.exception("unexpected_error", route=getattr(scope.get("route"), "path", None))
                 if started:
                     raise
                 internal = ApiError("INTERNAL", 500, "Something failed here. It is logged; try again later.")
@@ -132,12 +132,13 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
     return error_answer(ApiError(code, error.status_code, str(error.detail), headers=error.headers))
 
 
-def create_app(title: str, checks: Mapping[str, ReadyCheck]) -> FastAPI:
+def create_app(title: str, checks: Mapping[str, ReadyCheck], *, public: bool = False) -> FastAPI:
     """An application with ``/livez``, ``/readyz`` and ``/metrics``; add the service's routers to it.
 
-    ``/readyz`` runs ``checks`` (each at most 2 s) and names those that failed in a 503.
+    ``/readyz`` runs ``checks`` (each at most 2 s) and names those that failed in a 503. An application that
+    is ``public`` does not publish an OpenAPI document of itself.
     """
-    app = FastAPI(title=title, docs_url=None, redoc_url=None)
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None if public else "/openapi.json")
     app.add_middleware(_Edge)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

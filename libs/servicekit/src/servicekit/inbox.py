@@ -6,6 +6,7 @@ bigint, primary key (topic, partition))``. Kafka's own committed offsets are not
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 
@@ -27,10 +28,15 @@ FAILING = Gauge(
 
 _RETRY_FIRST_SECONDS, _RETRY_MOST_SECONDS = 0.2, 10.0
 _BATCH = 2_000
+_LOOK_SECONDS = 1.0
 
 
 class TopicReplacedError(RuntimeError):
     """The topic was made anew, so that stored offsets mean nothing: what was read from it must be rebuilt."""
+
+
+class MissingRecordsError(RuntimeError):
+    """Records never read are gone from a topic that must be whole: what is built from it would be wrong."""
 
 
 class FencedError(RuntimeError):
@@ -40,8 +46,9 @@ class FencedError(RuntimeError):
 class Inbox:
     """A consumer of ``topics`` whose effects are applied by ``handle`` exactly once.
 
-    A batch that fails is retried with back-off; it holds up its own partition only. `healthy` tells
-    whether the member is connected and no partition is held up.
+    A batch that fails is retried with back-off; it holds up its own partition only. Of the topics ``whole``
+    no record may be missing: a partition with a gap (deleted below what was read) is held up, not skipped.
+    `healthy` tells whether the member is connected and no partition is held up.
     """
 
     def __init__(
@@ -53,9 +60,10 @@ class Inbox:
         pool: pg.Pool,
         handle: Handle,
         admin: Admin,
+        whole: Sequence[str] = (),
     ) -> None:
         self._bootstrap, self._group, self._topics = bootstrap, group, tuple(topics)
-        self._pool, self._handle, self._admin = pool, handle, admin
+        self._pool, self._handle, self._admin, self._whole = pool, handle, admin, frozenset(whole)
         self._sql = pg.parse_queries(resources.files("servicekit").joinpath("sql/inbox.sql").read_text())
         self._topic_ids: dict[str, str] = {}
         self._next: dict[Partition, int] = {}
@@ -97,14 +105,20 @@ class Inbox:
             revoked=self._on_change,
         ) as consumer:
             self._connected = True
+            looked = 0.0
             while True:
                 batches = await consumer.getmany(timeout_ms=500, max_records=_BATCH)
                 unplaced = consumer.assignment() - self._next.keys()
                 for place in unplaced:
                     await self._seek(consumer, place)
-                for place, records in batches.items():
+                due = time.monotonic() - looked >= _LOOK_SECONDS
+                if (
+                    due
+                ):  # also where nothing came: markers of transactions move a position, and no record does
+                    looked = time.monotonic()
+                for place in consumer.assignment() if due else batches.keys():
                     if place in self._next and place not in unplaced:  # else fetched before the seek
-                        await self._apply(consumer, place, records)
+                        await self._apply(consumer, place, batches.get(place, []))
 
     async def _on_change(self, places: set[Partition]) -> None:
         self._forget(places)
@@ -129,8 +143,12 @@ class Inbox:
 
     async def _apply(self, consumer: Consumer, place: Partition, records: list[Record]) -> None:
         expected = self._next[place]
-        following = records[-1].offset + 1
+        following = await consumer.position(place)
+        if following == expected:
+            return
         try:
+            if place.topic in self._whole and records and records[0].offset != expected:
+                raise MissingRecordsError(f"{place}: {records[0].offset} came where {expected} was expected")
             async with self._pool.acquire() as connection, connection.transaction():
                 stored = await connection.fetchval(
                     self._sql["advance_offset"],
@@ -138,7 +156,8 @@ class Inbox:
                 )  # fmt: skip
                 if stored is None:
                     raise FencedError(str(place))
-                await self._handle(connection, records)
+                if records:
+                    await self._handle(connection, records)
         except FencedError:
             log.warning("inbox_fenced", group=self._group, topic=place.topic, partition=place.number)
             self._forget({place})

@@ -5,6 +5,7 @@
 # pyright: reportMissingTypeStubs=false, reportPrivateImportUsage=false
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any, Self
 import aiokafka  # noqa: TID251 - this is the module that may
 from aiokafka.abc import ConsumerRebalanceListener  # noqa: TID251 - as above
 from aiokafka.errors import KafkaError  # noqa: TID251 - as above
+from aiokafka.partitioner import murmur2  # noqa: TID251 - as above
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as AdminTopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
@@ -26,10 +28,18 @@ __all__ = [
     "Partition",
     "Producer",
     "Record",
+    "partition_of",
 ]
 
 _ADMIN_SECONDS = 10.0
+_DEAD_LETTER_BYTES = 900_000
+_DEAD_LETTER_KEY_BYTES = 10_000
 Headers = Sequence[tuple[str, bytes | None]]
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where a record with this key belongs: murmur2, as Kafka's own clients do it (librdkafka's differs)."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -146,6 +156,7 @@ class Consumer:
             client_id=group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            isolation_level="read_committed",
             fetch_max_wait_ms=500,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
@@ -187,6 +198,10 @@ class Consumer:
             for place, items in batches.items()
         }
 
+    async def position(self, place: Partition) -> int:
+        """The offset that `getmany` gives next: beyond what it gave, and what nobody is given."""
+        return await self._consumer.position(_raw(place))
+
     def assignment(self) -> set[Partition]:
         """The partitions that are this member's now."""
         return {Partition(place.topic, place.partition) for place in self._consumer.assignment()}
@@ -209,24 +224,35 @@ def _raw(place: Partition) -> Any:
 
 
 class DeadLetters:
-    """Puts messages that cannot be read aside: original bytes and headers, and why."""
+    """Puts messages that cannot be read aside: original bytes and headers, and why.
+
+    What is too large to be sent again is kept in part, with its size and SHA-256; where it came from leads to
+    the rest.
+    """
 
     def __init__(self, producer: Producer, topic: str) -> None:
         self._producer, self._topic = producer, topic
 
     async def put(self, record: Record, code: str, message: str) -> None:
         """Keep ``record``; raises KafkaError when it could not be kept (do not go on then)."""
-        key = record.key
+        value, key = record.value or b"", (record.key or b"")[:_DEAD_LETTER_KEY_BYTES]
+        given = sum(len(name.encode()) + len(text or b"") for name, text in record.headers)
+        whole = len(value) + len(record.key or b"") + given <= _DEAD_LETTER_BYTES
+        cut = [
+            ("latchkey-original-bytes", str(len(value)).encode()),
+            ("latchkey-original-sha256", hashlib.sha256(value).hexdigest().encode()),
+        ]
         headers = [
-            *record.headers,
+            *(record.headers if whole else cut),
             ("latchkey-error-code", code.encode()),
             ("latchkey-error", message.encode()[:2000]),
             ("latchkey-source-topic", record.topic.encode()),
             ("latchkey-source-partition", str(record.partition).encode()),
             ("latchkey-source-offset", str(record.offset).encode()),
         ]
-        text_key = None if key is None else key.decode("utf-8", "backslashreplace")
-        await self._producer.send(self._topic, text_key, record.value, headers)
+        text_key = None if record.key is None else key.decode("utf-8", "backslashreplace")
+        kept = record.value if whole else value[: _DEAD_LETTER_BYTES // 2]
+        await self._producer.send(self._topic, text_key, kept, headers)
 
 
 class Admin:

@@ -21,7 +21,7 @@ def correlation_id() -> str | None:
 @contextmanager
 def correlated(given: str | None) -> Generator[str]:
     """Run the block under the id ``given``, or a new one when it is absent or not fit for a log line."""
-    value = given if given is not None and _ALLOWED.match(given) else uuid4().hex
+    value = given if given is not None and _ALLOWED.fullmatch(given) else uuid4().hex
     token = _current.set(value)
     try:
         with structlog.contextvars.bound_contextvars(correlation_id=value):

@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
+import confluent_kafka
+import confluent_kafka.admin
 import pytest
 
 from devstack.pytest_plugin import Database
 from servicekit import pg
 from servicekit.inbox import Inbox, TopicReplacedError
-from servicekit.kafka import Admin, Partition, Producer, Record
+from servicekit.kafka import Admin, Consumer, DeadLetters, Partition, Producer, Record
 
 SCHEMA = """
 create table kafka_offset (topic text, partition int, topic_id text not null, next_offset bigint not null,
@@ -31,7 +34,12 @@ class World:
     producer: Producer
 
     def inbox(
-        self, *, worker: str = "w", group: str | None = None, broken: Callable[[Record], bool] | None = None
+        self,
+        *,
+        worker: str = "w",
+        group: str | None = None,
+        broken: Callable[[Record], bool] | None = None,
+        whole: bool = False,
     ) -> Inbox:
         async def handle(connection: pg.Connection, records: list[Record]) -> None:
             for record in records:
@@ -42,7 +50,7 @@ class World:
 
         return Inbox(
             bootstrap=self.bootstrap, group=group or f"{self.topic}-group", topics=[self.topic],
-            pool=self.pool, handle=handle, admin=self.admin,
+            pool=self.pool, handle=handle, admin=self.admin, whole=[self.topic] if whole else [],
         )  # fmt: skip
 
     async def send(self, *values: str, partition: int | None = None) -> None:
@@ -183,3 +191,78 @@ async def test_end_offsets_and_provisioning(world: World) -> None:
         Partition(world.topic, 1): 0,
     }
     assert await world.admin.provision([(world.topic, 2, {})]) == []
+
+
+async def test_a_transactional_producer_is_followed_to_its_end_and_only_where_it_committed(
+    world: World,
+) -> None:
+    def produce() -> None:
+        producer = confluent_kafka.Producer(
+            {"bootstrap.servers": world.bootstrap, "transactional.id": world.topic, "log_level": 0}
+        )
+        producer.init_transactions()
+        for value, commit in (("kept", True), ("aborted", False), ("kept too", True), ("aborted too", False)):
+            producer.begin_transaction()
+            producer.produce(world.topic, value, partition=0)
+            producer.flush()
+            producer.commit_transaction() if commit else producer.abort_transaction()
+
+    await asyncio.to_thread(produce)
+    ends = await world.admin.end_offsets(await world.admin.partitions([world.topic]))
+
+    async def at_the_end() -> bool:
+        row = await world.pool.fetchval("select next_offset from kafka_offset where partition = 0")
+        return row == ends[Partition(world.topic, 0)]
+
+    async with running(world.inbox()):
+        await until(at_the_end)
+    assert await world.seen() == ["kept", "kept too"]
+
+
+async def test_of_a_topic_that_must_be_whole_nothing_is_skipped(world: World) -> None:
+    await world.send("1", "2", "3", "4", partition=0)
+    admin: Any = confluent_kafka.admin.AdminClient({"bootstrap.servers": world.bootstrap})
+    below = confluent_kafka.TopicPartition(world.topic, 0, 2)
+    await asyncio.gather(*(asyncio.wrap_future(item) for item in admin.delete_records([below]).values()))
+    await world.send("other", partition=1)
+    inbox = world.inbox(whole=True)
+
+    async def held() -> bool:
+        try:
+            await inbox.healthy()
+        except RuntimeError as error:
+            return "held up" in str(error)
+        return False
+
+    async with running(inbox):
+        await until(arrived(world, ["other"]))
+        await until(held)
+    assert await world.seen() == ["other"]
+    async with running(world.inbox(group="another")):  # where gaps are normal, it goes on
+        await until(arrived(world, ["other", "3", "4"]))
+
+
+async def test_a_dead_letter_that_is_too_large_is_kept_in_part(world: World) -> None:
+    letters = DeadLetters(world.producer, world.topic)
+    value = b"x" * 2_000_000
+    await letters.put(
+        Record("source", 3, 7, b"k" * 20_000, value, [("h", b"y")], 0), "TOO_LARGE", "Too large."
+    )
+    await letters.put(Record("source", 3, 8, None, b"small", [("h", None)], 0), "MALFORMED", "No JSON.")
+    received: list[Record] = []
+
+    async def changed(_: set[Partition]) -> None: ...
+
+    async with Consumer(
+        world.bootstrap, group="letters", topics=[world.topic], assigned=changed, revoked=changed
+    ) as consumer:
+        async with asyncio.timeout(20):
+            while len(received) < 2:
+                for records in (await consumer.getmany(timeout_ms=200, max_records=10)).values():
+                    received += records
+    large, small = sorted(received, key=lambda record: len(record.value or b""), reverse=True)
+    headers = dict(large.headers)
+    assert headers["latchkey-original-bytes"] == b"2000000"
+    assert headers["latchkey-source-offset"] == b"7"
+    assert value.startswith(large.value or b"?")
+    assert (small.value, small.key, dict(small.headers)["h"]) == (b"small", None, None)

@@ -1,5 +1,7 @@
 """Only a token of the right issuer, for the right audience, in its time, names an account."""
 
+import asyncio
+import base64
 import json
 import time
 from collections.abc import AsyncIterator
@@ -55,6 +57,14 @@ def none_token() -> str:
     return "eyJhbGciOiJub25lIn0." + signed(KEY).split(".")[1] + "."
 
 
+def header_token(header: dict[str, Any]) -> str:
+    return ".".join([encoded(json.dumps(header)), *signed(KEY).split(".")[1:]])
+
+
+def encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
 @pytest.mark.parametrize(
     "authorization",
     [
@@ -70,6 +80,8 @@ def none_token() -> str:
         f"Bearer {signed(KEY, sub=None)}",
         f"Bearer {signed(KEY, exp=None)}",
         f"Bearer {none_token()}",
+        f"Bearer {header_token({'alg': 'ES256', 'kid': 'k1', 'crit': 1})}",
+        f"Bearer {header_token({'alg': 'ES256', 'kid': ['k1']})}",
         "Bearer " + jwt.encode({"alg": "HS256", "kid": "k1"}, claims(), OctKey.import_key(JWKS)),
     ],
 )
@@ -132,3 +144,31 @@ async def test_an_issuer_that_is_away_is_no_refusal_of_the_token(
     with pytest.raises(ApiError) as refusal:
         await issuer[1].verify(signed(KEY, iss=ISSUER, aud="latchkey"))
     assert (refusal.value.status, refusal.value.code) == (503, "UNAVAILABLE")
+
+
+async def test_a_token_that_nests_without_end_is_refused(issuer: tuple[FakeIssuer, OidcVerifier]) -> None:
+    with pytest.raises(ApiError) as refusal:
+        await issuer[1].verify(f"{encoded('[' * 100_000)}.x.y")
+    assert refusal.value.code == "UNAUTHENTICATED"
+
+
+async def test_a_token_with_a_known_key_waits_for_no_issuer() -> None:
+    fake, hangs = FakeIssuer(), asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if fake.asked:
+            await hangs.wait()
+        return fake(request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        verifier = OidcVerifier(issuer=ISSUER, audience="latchkey", algorithms=["ES256"], client=client)
+        good = signed(KEY, iss=ISSUER, aud="latchkey")
+        await verifier.verify(good)
+        verifier._not_before = 0.0  # pyright: ignore[reportPrivateUsage] - as if ten seconds had passed
+        stranger = asyncio.create_task(verifier.verify(signed(OTHER, iss=ISSUER, aud="latchkey")))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(verifier.verify(good), 5)
+        assert not stranger.done()
+        hangs.set()
+        with pytest.raises(ApiError):
+            await stranger

@@ -56,7 +56,7 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
         async def issuer_known() -> None:
             await bearer_tokens.discovery()
 
-        app = create_app("Latchkey portal", {"postgres": sessions.ping, "issuer": issuer_known})
+        app = create_app("Latchkey portal", {"postgres": sessions.ping, "issuer": issuer_known}, public=True)
         cookies = Cookies(secure=settings.secure)
         app.include_router(graphql_http.router(build_schema(), bearer_tokens, peers))
         app.include_router(auth_pages.router(sessions, cookies, sign_in))

@@ -70,7 +70,7 @@ def build_message(letter: Letter, sender: Address, now: datetime) -> EmailMessag
     message["Date"] = format_datetime(now)
     message["Message-ID"] = message_id(letter.key, sender.domain)
     message["Auto-Submitted"] = "auto-generated"
-    if _VISIBLE.match(letter.correlation_id):
+    if _VISIBLE.fullmatch(letter.correlation_id):
         message["X-Latchkey-Correlation-Id"] = letter.correlation_id
     message.set_content(letter.text, cte="quoted-printable")
     message.add_alternative(letter.html, subtype="html", cte="quoted-printable")
