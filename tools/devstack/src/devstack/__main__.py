@@ -17,6 +17,7 @@ from devstack import jars, services
 from devstack.process import StackError
 from devstack.seed import OWNER_EMAIL, RECIPIENT_EMAIL
 from devstack.stack import (
+    ERROR_MARK,
     forget,
     health,
     running,
@@ -103,7 +104,7 @@ def up(
         return
     with directory.locked() as held:
         if not held:
-            _already_running(directory)
+            _already_running(directory, port)
             return
         if fresh:
             forget(directory)
@@ -119,12 +120,17 @@ def up(
     console.print("Everything is stopped.")
 
 
-def _already_running(directory: StateDirectory) -> None:
+def _already_running(directory: StateDirectory, port: int | None) -> None:
     status = directory.load_status()
     if status is None or not status.ready:
         console.print(f"A stack is being started on {directory.path} by process {directory.holder()}.")
         return
-    console.print(f"The stack is running already (process {status.pid}): {status.url(services.PORTAL)}")
+    url = status.url(services.PORTAL)
+    console.print(f"The stack is running already (process {status.pid}): {url}", soft_wrap=True)
+    if port and not url.endswith(f":{port}"):
+        console.print(
+            f"--port {port} was ignored. To have it, stop the stack first: ./latchkey down", soft_wrap=True
+        )
 
 
 def fetch_jars() -> None:
@@ -139,16 +145,20 @@ def fetch_jars() -> None:
 
 
 def show_ready(status: Status, stop: str) -> None:
-    """Print where things are, how to sign in and one example call."""
+    """Print where things are, and why not where they are wont to be; how to sign in; one example call."""
     table = Table.grid(padding=(0, 2))
-    for name, what in (
-        (services.PORTAL, "sign in, see devices and invitations; GraphQL at /graphql/v1"),
-        ("mailbox", "the mails that were sent"),
-        ("issuer", "the sign-in service with the demo accounts"),
-    ):
+    shown = {
+        services.PORTAL: "sign in, see devices and invitations; GraphQL at /graphql/v1",
+        "mailbox": "the mails that were sent",
+        "issuer": "the sign-in service with the demo accounts",
+    }
+    for name, what in shown.items():
         table.add_row(f"  [bold]{name}[/bold]", status.url(name), what)
     console.print("\n[green bold]Ready.[/green bold]")
     console.print(table)
+    for name in shown:
+        if name in status.moved:
+            console.print(f"  [yellow]{_why_moved(name, status)}[/yellow]", soft_wrap=True)
     url = status.url(services.PORTAL)
     console.print(
         f"\n  Sign in as [bold]{OWNER_EMAIL}[/bold] (who owns the demo devices) or "
@@ -164,6 +174,19 @@ def show_ready(status: Status, stop: str) -> None:
     console.print(f"  All addresses: [bold]./latchkey status[/bold]. To stop: [bold]{stop}[/bold].\n")
 
 
+def _why_moved(name: str, status: Status) -> str:
+    moved = status.moved[name]
+    port, now = moved.preferred, status.addresses[name].rpartition(":")[2]
+    ours = [other for other, address in status.addresses.items() if address.endswith(f":{port}")]
+    mend = f"--fresh, or --port {port}," if name == services.PORTAL else "--fresh"
+    why = f"as last time; {mend} brings back {port}"
+    if ours:
+        why = f"{port} is the port of the {ours[0]}"
+    elif moved.taken:
+        why = f"{port} is taken by another program"
+    return f"{name} is on port {now}: {why}"
+
+
 @app.command()
 def down(state: StateOption = _STATE) -> None:
     """Stop the stack that runs."""
@@ -173,6 +196,7 @@ def down(state: StateOption = _STATE) -> None:
 
 @app.command()
 def status(
+    name: Annotated[str | None, typer.Argument(help="Print the address of this one only.")] = None,
     state: StateOption = _STATE,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -184,6 +208,13 @@ def status(
             print(json.dumps({"running": False, "state": str(state.resolve())}))
             raise typer.Exit(1) from None
         raise
+    if name is not None:
+        if name not in found.addresses:
+            raise StackError(
+                f"Nothing is called {name}. Those there are: {', '.join(sorted(found.addresses))}."
+            )
+        print(found.addresses[name] if name in services.WITHOUT_HTTP else found.url(name))
+        return
     answers = asyncio.run(health(found))
     well = found.ready and all(answer == "ok" for answer in answers.values())
     if as_json:
@@ -228,7 +259,7 @@ def demo(state: StateOption = _STATE) -> None:
         fetch_jars()
     stack = start_in_background(directory, [], tied=True, console=console) if ours else running(directory)
     try:
-        code = asyncio.run(run(stack))
+        code = asyncio.run(run(stack, stops=ours))
     finally:
         if ours:
             stop_running(directory)
@@ -280,6 +311,13 @@ def bench(
 
 
 @app.command()
+def lock() -> None:
+    """Make requirements.lock again from the pyproject files."""
+    # The launcher does it itself, before there is an environment, when it is asked for nothing else.
+    raise StackError("Only the launcher makes the lock. Run it as ./latchkey lock, without more.")
+
+
+@app.command()
 def doctor(state: StateOption = _STATE) -> None:
     """Say what is missing on this machine, and the command that mends it."""
     from devstack.doctor import examine  # noqa: PLC0415 - only for this verb
@@ -306,9 +344,9 @@ def main() -> None:
         if verb in _DEMO_SERVERS:
             del sys.argv[1]
             typer.run(importlib.import_module(_DEMO_SERVERS[verb]).main)
-        app()
+        app(prog_name="./latchkey")
     except StackError as error:
-        errors.print(f"[red bold]latchkey:[/red bold] {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[red bold]{ERROR_MARK}[/red bold]{escape(str(error))}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

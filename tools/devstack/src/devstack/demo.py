@@ -49,8 +49,11 @@ class _Cast:
     cat: _Guest
 
 
-async def run(status: Status, console: Console | None = None) -> int:
-    """Play it on the stack that ``status`` describes; 0 when every step did what it says, else 1."""
+async def run(status: Status, console: Console | None = None, *, stops: bool = False) -> int:
+    """Play it on the stack that ``status`` describes; 0 when every step did what it says, else 1.
+
+    ``stops``: the stack will be stopped afterwards, so that what is left is to be looked at on another start.
+    """
     story = Story(console or Console(highlight=False))
     story.title(
         "Ann shares her devices, and takes them back",
@@ -68,10 +71,18 @@ async def run(status: Status, console: Console | None = None) -> int:
         return 1
     story.end(
         f"From “revoke accepted” to “socket closed”: [bold]{cut * 1000:.1f} ms[/bold].",
-        f"One invitation to {escape(cast.bob.person.name)} is left for you: open the mail at "
-        f"[bold]{status.url('mailbox')}[/bold] and answer it as {escape(cast.bob.person.email)}.",
+        left_to_answer(status, cast.bob.person, stops=stops),
     )
     return 0
+
+
+def left_to_answer(status: Status, person: Person, *, stops: bool) -> str:
+    """Where the reader finds the invitation that is open still, with markup."""
+    first = "run [bold]./latchkey up[/bold], then open" if stops else "open"
+    return (
+        f"One invitation to {escape(person.name)} is left for you: {first} the mail at "
+        f"[bold]{status.url('mailbox')}[/bold] and answer it as {escape(person.email)}."
+    )
 
 
 async def _gather(story: Story, status: Status, client: httpx.AsyncClient, stack: AsyncExitStack) -> _Cast:

@@ -280,10 +280,11 @@ def issuer_app(issuer: IssuerServer) -> FastAPI:
         """A bearer token for a demo account, without any proof."""
         account = issuer.account_of(wanted.email)
         if account is None:
+            addresses = [email for known in issuer.accounts for email in known.verified_emails]
             raise ApiError(
                 "ACCOUNT_NOT_FOUND",
                 404,
-                "There is no demo account with this address. The issuer's page lists them.",
+                f"There is no demo account with this address. Those there are: {', '.join(addresses)}.",
             )
         return {
             "access_token": issuer.token(account.account_id),

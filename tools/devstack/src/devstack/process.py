@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# The kernel's tables of TCP sockets; Java listens on IPv4 addresses by IPv6 sockets.
+_SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTEN = "0A"
 _SHIM = Path(__file__).with_name("child.py")
 _POLL_SECONDS = 0.02
 
@@ -164,13 +167,49 @@ def free_port() -> int:
 
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on this port of 127.0.0.1 now."""
+    return why_not_free(port) is None
+
+
+def why_not_free(port: int) -> str | None:
+    """Why no server of this user could listen on this port of 127.0.0.1 now, to follow "Port 80 …"."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            return f"cannot be had: this user may not use ports below {_first_ordinary_port()}"
         except OSError:
-            return False
-    return True
+            return "is taken by another program"
+    return None
+
+
+def _first_ordinary_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether this very process, and no other, listens on this port (ip(7), proc(5)).
+
+    Another program may have taken the port first, and answer whatever is asked there. Where the kernel has no
+    /proc, whether anything answers.
+    """
+    if not _SOCKETS[0].exists():
+        return answers(port)
+    try:
+        held = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:  # it has ended, or a descriptor was closed meanwhile
+        return False
+    for table in _SOCKETS:
+        with contextlib.suppress(FileNotFoundError), table.open() as rows:
+            for row in rows:
+                fields = row.split()
+                at = fields[1].rpartition(":")[2]
+                if fields[3] == _LISTEN and int(at, 16) == port and f"socket:[{fields[9]}]" in held:
+                    return True
+    return False
 
 
 def answers(port: int) -> bool:

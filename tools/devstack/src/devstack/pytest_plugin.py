@@ -8,6 +8,7 @@ Several test runs may go on at once on one machine; each has its own servers, wh
 import secrets
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,9 +23,12 @@ _START_ATTEMPTS = 3
 
 
 def _start(
-    make: "Callable[[], tuple[Process, Callable[[], bool]]]",
+    make: "Callable[[], tuple[Process, Callable[[int], bool]]]",
 ) -> "tuple[Process, subprocess.Popen[bytes]]":
-    """Start a server; again on other ports when somebody took one between the choice and the start."""
+    """Start a server; again on other ports when somebody took one between the choice and the start.
+
+    ``make`` answers what to start, and how one knows that the process of a given id serves.
+    """
     from devstack.process import StackError, spawn, stop, wait_until
 
     attempt = 1
@@ -32,7 +36,7 @@ def _start(
         process, ready = make()
         child = spawn(process)
         try:
-            wait_until(ready, child, process, 60)
+            wait_until(partial(ready, child.pid), child, process, 60)
         except StackError:
             stop(child, process)
             if attempt == _START_ATTEMPTS:
@@ -46,19 +50,19 @@ def _start(
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """Address of a broker that was started for this session."""
     from devstack import kafka
-    from devstack.process import answers, free_port, stop
+    from devstack.process import free_port, listens, stop
 
     directory = tmp_path_factory.mktemp("kafka")
     bootstrap = ""
 
-    def make() -> "tuple[Process, Callable[[], bool]]":
+    def make() -> "tuple[Process, Callable[[int], bool]]":
         nonlocal bootstrap
         port = free_port()
         bootstrap = f"127.0.0.1:{port}"
         kafka.prepare(directory, port=port, controller_port=free_port())
         return kafka.process(
             directory, directory / "kafka.log"
-        ), lambda: answers(port) and kafka.is_ready(bootstrap)
+        ), lambda pid: listens(pid, port) and kafka.is_ready(bootstrap)
 
     process, child = _start(make)
     yield bootstrap
@@ -92,19 +96,19 @@ class Database:
 def postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> "Generator[Cluster]":
     """A PostgreSQL server that was started for this session; its durability is off."""
     from devstack import postgres
-    from devstack.process import answers, free_port, stop
+    from devstack.process import free_port, listens, stop
 
     directory = tmp_path_factory.mktemp("postgres")
     passwords = postgres.new_passwords()
     cluster = postgres.Cluster(0, passwords)
     postgres.prepare(directory / "data", passwords[postgres.SUPERUSER])
 
-    def make() -> "tuple[Process, Callable[[], bool]]":
+    def make() -> "tuple[Process, Callable[[int], bool]]":
         nonlocal cluster
         cluster = postgres.Cluster(free_port(), passwords)
         log = directory / "postgres.log"
         process = postgres.process(directory / "data", port=cluster.port, log=log, durable=False)
-        return process, lambda: answers(cluster.port) and cluster.is_ready()
+        return process, lambda pid: listens(pid, cluster.port) and cluster.is_ready()
 
     process, child = _start(make)
     yield cluster

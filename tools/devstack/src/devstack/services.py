@@ -40,6 +40,9 @@ PREFERRED_PORTS = {
 }
 """Kept from run to run; when one is taken, another is used and shown."""
 
+WITHOUT_HTTP = frozenset({"smtp", "postgres", "kafka", "kafka-controller"})
+"""Their addresses are no URLs."""
+
 _NOTHING: Mapping[str, str] = {}
 _BIN = Path(sys.executable).parent
 

@@ -16,8 +16,11 @@ from rich.console import Console
 from devstack import guard
 from devstack.process import StackError, answers, excerpt, port_is_free, shim
 from devstack.state import Secrets, StateDirectory
-from devstack.status import Status
+from devstack.status import Moved, Status
 from devstack.supervisor import Died, Supervisor, Unit
+
+ERROR_MARK = "latchkey: "
+"""How a line begins that says why a verb failed."""
 
 _PORT_ATTEMPTS = 3
 _START_SECONDS = 300.0
@@ -44,12 +47,20 @@ def up(
     secrets = state.load_secrets()
     end_leftovers(secrets.stack_id)
     for attempt in range(1, _PORT_ATTEMPTS + 1):
-        ports = state.choose_ports(dict(preferred), dict(fixed))
+        ports, moved = state.choose_ports(dict(preferred), dict(fixed))
         addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
         try:
             stack = units(state, ports, secrets)
             asyncio.run(
-                _run(state, stack, addresses, stack_id=secrets.stack_id, on_ready=on_ready, console=console)
+                _run(
+                    state,
+                    stack,
+                    addresses,
+                    moved,
+                    stack_id=secrets.stack_id,
+                    on_ready=on_ready,
+                    console=console,
+                )
             )
         except Died as error:
             taken = error.port is not None and not port_is_free(error.port)
@@ -64,6 +75,7 @@ async def _run(
     state: StateDirectory,
     units: Sequence[Unit],
     addresses: dict[str, str],
+    moved: dict[str, Moved],
     *,
     stack_id: str,
     on_ready: Callable[[Status], None],
@@ -82,6 +94,7 @@ async def _run(
             state=state.path,
             ready=ready,
             addresses=addresses,
+            moved=moved,
             processes=supervisor.statuses(),
         )
 
@@ -145,8 +158,7 @@ def forget(state: StateDirectory) -> None:
 
 def running(state: StateDirectory) -> Status:
     """The status of the stack that runs on ``state``; raises StackError when none does, or not yet."""
-    holder = state.holder() if state.path.is_dir() else None
-    status = state.load_status()
+    holder, status = (state.holder(), state.load_status()) if state.exists() else (None, None)
     if holder is None or status is None or status.pid != holder:
         raise StackError(f"No stack runs on {state.path}. Start it with ./latchkey up.")
     return status
@@ -180,7 +192,7 @@ def start_in_background(
     ``tied``: it stops when the calling process ends, however that ends.
 
     Raises:
-        StackError: it did not become ready; with what it said last.
+        StackError: it did not become ready; with its own words, which are not shown before.
     """
     state.make()
     state.logs.mkdir(exist_ok=True)
@@ -200,14 +212,19 @@ def start_in_background(
     threading.Thread(target=child.wait, daemon=True).start()  # reaps it whenever it ends
     deadline = time.monotonic() + _START_SECONDS
     with log.open() as printed:
+        said = ""
         while True:
+            ended = child.poll() is not None  # asked first, so that its last line is read
             for line in printed:
-                console.print(line, end="", markup=False, highlight=False, soft_wrap=True)
+                if line.startswith(ERROR_MARK):
+                    said = line.removeprefix(ERROR_MARK).strip()
+                else:
+                    console.print(line, end="", markup=False, highlight=False, soft_wrap=True)
             status = state.load_status()
             if status is not None and status.pid == child.pid and status.ready:
                 return status
-            if child.poll() is not None:
-                raise StackError(f"The stack did not start: {excerpt(log, 1)}")
+            if ended:
+                raise StackError(said or f"The stack did not start: {excerpt(log, 1)}")
             if time.monotonic() > deadline:
                 child.terminate()
                 raise StackError(f"The stack was not ready after {_START_SECONDS:.0f} s: {excerpt(log, 1)}")
@@ -220,7 +237,9 @@ def stop_running(state: StateDirectory) -> bool:
     Raises:
         StackError: it did not stop.
     """
-    pid = state.holder() if state.path.is_dir() else None
+    if not state.exists():
+        return False
+    pid = state.holder()
     if pid is None:
         stack_id = state.stack_id()
         if stack_id is not None:

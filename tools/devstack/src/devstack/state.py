@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import secrets
@@ -15,9 +16,9 @@ from typing import TextIO
 from pydantic import BaseModel, ValidationError
 
 from devstack import keys, postgres
-from devstack.process import StackError, port_is_free
+from devstack.process import StackError, port_is_free, why_not_free
 from devstack.process import free_port as any_port
-from devstack.status import Status
+from devstack.status import Moved, Status
 
 _LOCK_SECONDS = 0.5
 
@@ -47,6 +48,22 @@ class StateDirectory:
         self._ports = self.path / "ports.json"
         self._status = self.path / "status.json"
         self._reserved: dict[int, TextIO] = {}
+
+    def exists(self) -> bool:
+        """Whether the directory is there.
+
+        Raises:
+            StackError: this user may not look into it.
+        """
+        try:
+            with os.scandir(self.path):
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise StackError(
+                f"{self.path} cannot be looked into by this user: {error.strerror}. Name another by --state."
+            ) from error
 
     def make(self) -> None:
         """Make the directory, if needed.
@@ -138,30 +155,39 @@ class StateDirectory:
         _write(self._secrets, made.model_dump_json(indent=2))
         return made
 
-    def choose_ports(self, preferred: dict[str, int], fixed: dict[str, int]) -> dict[str, int]:
+    def choose_ports(
+        self, preferred: dict[str, int], fixed: dict[str, int]
+    ) -> tuple[dict[str, int], dict[str, Moved]]:
         """A port for each name: the fixed one, else last time's, else the preferred, else any that is free.
 
-        A preferred port of 0 means any.
+        And why those are not the preferred ones that are not, unless fixed. A preferred port of 0 means any.
 
         Raises:
-            StackError: a fixed port is taken.
+            StackError: a fixed port is taken, or this user may not have it.
         """
         for name, port in fixed.items():
-            if not port_is_free(port):
-                raise StackError(
-                    f"Port {port} (for the {name}) is taken by another program. Stop that or choose another."
-                )
+            why = why_not_free(port)
+            if why is not None:
+                raise StackError(f"Port {port} (for the {name}) {why}. Choose another port.")
         last: dict[str, int] = json.loads(self._ports.read_text()) if self._ports.exists() else {}
-        chosen = dict(fixed)
+        chosen, moved = dict(fixed), dict[str, Moved]()
         for name, default in preferred.items():
             if name in chosen:
                 continue
             candidates = [last.get(name, default), default]
             unused = [port for port in candidates if port and port not in chosen.values()]
             free = (port for port in unused if port_is_free(port) and self._reserve(port))
-            chosen[name] = next(free, None) or any_port()
+            others = (
+                port for port in iter(any_port, 0) if port not in chosen.values() and self._reserve(port)
+            )
+            port = next(itertools.chain(free, others))
+            if default not in {0, port}:
+                # Not tried when last time's was free: then it is as last time, unless it is taken still.
+                taken = port != last.get(name) or default in chosen.values() or not port_is_free(default)
+                moved[name] = Moved(preferred=default, taken=taken)
+            chosen[name] = port
         _write(self._ports, json.dumps(chosen, indent=2))
-        return chosen
+        return chosen, moved
 
     def _reserve(self, port: int) -> bool:
         """Claim a port among this user's stacks for as long as the state directory is `locked`.

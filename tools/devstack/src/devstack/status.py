@@ -19,13 +19,24 @@ class ProcessStatus(BaseModel):
     log: Path
 
 
+class Moved(BaseModel):
+    """Why something is not on its ``preferred`` port: it is ``taken``, or last time's is kept."""
+
+    preferred: int
+    taken: bool
+
+
 class Status(BaseModel):
-    """A stack: its launcher, its addresses and its processes. ``ready`` once everything has answered."""
+    """A stack: its launcher, its addresses and its processes. ``ready`` once everything has answered.
+
+    ``moved`` names what listens on another port than its preferred one.
+    """
 
     pid: int
     state: Path
     ready: bool
     addresses: dict[str, str]
+    moved: dict[str, Moved] = {}
     processes: list[ProcessStatus]
 
     def url(self, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import httpx
 
-from devstack.process import Process, StackError, answers, excerpt, send, spawn
+from devstack.process import Process, StackError, excerpt, listens, send, spawn
 from devstack.status import ProcessStatus, State
 
 _POLL_SECONDS = 0.05
@@ -88,6 +88,16 @@ async def _task_group() -> AsyncGenerator[asyncio.TaskGroup]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None
+
+
+def _by(code: int) -> str:
+    """How a process ended, for a person."""
+    if code >= 0:
+        return f"with exit code {code}"
+    try:
+        return f"by signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:  # a real-time signal
+        return f"by signal {-code}"
 
 
 Report = Callable[[str, str], None]
@@ -169,7 +179,7 @@ class Supervisor:
         while not await self._is_ready(running):
             code = child.poll()
             if code is not None and not (unit.task and code == 0):
-                raise Died(f"{unit.name} ended with exit code {code}: {excerpt(unit.process.log)}", unit.port)
+                raise Died(f"{unit.name} ended {_by(code)}: {excerpt(unit.process.log)}", unit.port)
             if time.monotonic() > deadline:
                 raise Died(
                     f"{unit.name} was not ready after {_READY_SECONDS:.0f} s: {excerpt(unit.process.log)}",
@@ -182,14 +192,13 @@ class Supervisor:
         assert running.child is not None
         if unit.task:
             return running.child.poll() == 0
-        if unit.port and not answers(unit.port):  # the cheap question first: it is asked very often
+        # Another program, of another stack perhaps, may have taken the port and say that it is ready.
+        if unit.port and not listens(running.child.pid, unit.port):
             return False
         if unit.ready:
             return await asyncio.to_thread(unit.ready)
         with contextlib.suppress(httpx.HTTPError):
-            answer = await self._client.get(f"http://127.0.0.1:{unit.port}/readyz")
-            # Another program may have taken the port: then ours has ended, or is about to.
-            return answer.is_success and running.child.poll() is None
+            return (await self._client.get(f"http://127.0.0.1:{unit.port}/readyz")).is_success
         return False
 
     async def _keep(self) -> None:
@@ -200,9 +209,13 @@ class Supervisor:
                     child = running.child
                     if running.state != "ready" or child is None or child.poll() is None:
                         continue
-                    what = f"ended unexpectedly with exit code {child.returncode}"
+                    what = f"ended unexpectedly {_by(child.returncode)}"
                     if running.unit.on_death == "stop":
-                        raise Died(f"{running.unit.name} {what}: {excerpt(running.unit.process.log)}", None)
+                        log = running.unit.process.log
+                        raise Died(
+                            f"{running.unit.name} {what} (log: {log}). Start it again with ./latchkey up.",
+                            None,
+                        )
                     running.state = "waiting"
                     send(child, signal.SIGKILL)  # what it left of its own children
                     group.create_task(self._restart(running, what))

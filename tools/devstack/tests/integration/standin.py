@@ -4,11 +4,14 @@
 """
 
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
+from http.server import HTTPServer
 from pathlib import Path
 
 from rich.console import Console
+from standin_server import Handler
 
 from devstack import services, stack
 from devstack.process import Process, StackError
@@ -88,6 +91,17 @@ def flaky(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> 
     ]
 
 
+def squatted(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> list[Unit]:
+    """A service whose port, the first time, another program took that answers just as well."""
+    mark = state.path / "mark"
+    if not mark.exists():
+        mark.touch()
+        other = HTTPServer(("127.0.0.1", ports["service"]), Handler)
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        print(f"squatting on {ports['service']}", flush=True)
+    return [unit(state, secrets, "service", ports["service"], "late")]
+
+
 def servers(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> list[Unit]:
     """The real PostgreSQL and Kafka."""
     names = [*ports, *(name for name in services.PREFERRED_PORTS if name not in ports)]
@@ -95,7 +109,14 @@ def servers(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -
     return [item for item in services.units(state, every, secrets) if item.layer == Layer.SERVER]
 
 
-MAPS = {"small": small, "stubborn": stubborn, "failing": failing, "flaky": flaky, "servers": servers}
+MAPS = {
+    "small": small,
+    "stubborn": stubborn,
+    "failing": failing,
+    "flaky": flaky,
+    "squatted": squatted,
+    "servers": servers,
+}
 PORTS = {"servers": ("postgres", "kafka", "kafka-controller")}
 
 

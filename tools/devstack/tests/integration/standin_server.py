@@ -1,9 +1,9 @@
 """A server of the stand-in stack, which answers /readyz.
 
-Usage: ``standin_server.py PORT [stubborn] [parent] [brief=FILE]``
+Usage: ``standin_server.py PORT [stubborn] [parent] [late] [brief=FILE]``
 
-``stubborn`` ignores SIGTERM; ``parent`` has a child in a session of its own, which would live on; ``brief``
-ends after its first answer, unless FILE is there, and makes it.
+``stubborn`` ignores SIGTERM; ``parent`` has a child in a session of its own, which would live on; ``late``
+does not listen at once; ``brief`` ends after its first answer, unless FILE is there, and makes it.
 """
 
 import signal
@@ -32,6 +32,8 @@ def serve(port: int, options: list[str]) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "parent" in options:
         subprocess.Popen([sys.executable, "-I", "-S", __file__, "linger"], start_new_session=True)
+    if "late" in options:
+        time.sleep(0.5)
     server = HTTPServer(("127.0.0.1", port), Handler)
     for option in options:
         mark = Path(option.partition("=")[2])

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from devstack import guard, stack
 from devstack.process import StackError, free_port
 from devstack.state import StateDirectory
-from devstack.status import Status
+from devstack.status import Moved, Status
 from servicekit.kafka import Admin
 
 STANDIN = Path(__file__).with_name("standin.py")
@@ -176,11 +177,35 @@ def test_two_stacks_that_start_together_choose_different_ports(tmp_path: Path) -
         state.make()
     with second.locked():
         with first.locked():
-            assert first.choose_ports(wanted, {}) == wanted
-            assert second.choose_ports(wanted, {}) != wanted
-            assert first.choose_ports(wanted, {}) == wanted  # its own claim is no obstacle
+            assert first.choose_ports(wanted, {}) == (wanted, {})
+            assert second.choose_ports(wanted, {})[0] != wanted
+            assert first.choose_ports(wanted, {}) == (wanted, {})  # its own claim is no obstacle
         (second.path / "ports.json").unlink()
-        assert second.choose_ports(wanted, {}) == wanted
+        assert second.choose_ports(wanted, {}) == (wanted, {})
+
+
+def test_what_is_not_on_its_preferred_port_has_a_reason(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "state")
+    state.make()
+    with state.locked():
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            preferred = {"portal": port}
+            assert state.choose_ports(preferred, {})[1] == {"portal": Moved(preferred=port, taken=True)}
+            assert state.choose_ports(preferred, {})[1] == {"portal": Moved(preferred=port, taken=True)}
+        assert state.choose_ports(preferred, {})[1] == {"portal": Moved(preferred=port, taken=False)}
+        assert state.choose_ports(preferred, {"portal": port}) == (preferred, {})
+        assert state.choose_ports(preferred, {}) == (preferred, {})
+
+
+def test_a_foreign_server_on_the_port_is_not_taken_for_ours(launch: Launch) -> None:
+    launcher = launch("squatted")
+    status = launcher.until_ready()
+    taken = re.search(r"squatting on (\d+)", launcher.printed())
+    assert taken is not None
+    assert f"Port {taken[1]} was taken meanwhile" in launcher.printed()
+    assert status.addresses["service"] != f"127.0.0.1:{taken[1]}"
+    assert [(item.state, item.restarts) for item in status.processes] == [("ready", 0)]
 
 
 def test_a_task_that_fails_is_named_with_the_end_of_its_log_and_everything_stops(launch: Launch) -> None:
@@ -202,7 +227,8 @@ def test_a_service_that_dies_is_started_again_and_counted(launch: Launch) -> Non
     until(lambda: launcher.pid("service") not in {None, died})
     until(lambda: all(item.state == "ready" for item in launcher.status().processes))
     assert {item.name: item.restarts for item in launcher.status().processes} == {"server": 0, "service": 1}
-    assert "ended unexpectedly with exit code -9; starting it again" in " ".join(launcher.printed().split())
+    said = " ".join(launcher.printed().split())
+    assert "service ended unexpectedly by signal 9 (SIGKILL); starting it again" in said
 
 
 def test_ready_is_said_only_when_all_are_ready_at_once(launch: Launch) -> None:
@@ -221,7 +247,10 @@ def test_a_server_that_dies_ends_the_stack(launch: Launch) -> None:
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     assert launcher.ends() == 1
-    assert "ERROR server ended unexpectedly with exit code -9" in launcher.printed()
+    assert launcher.printed().splitlines()[-1] == (
+        "ERROR server ended unexpectedly by signal 9 (SIGKILL) "
+        f"(log: {launcher.state.logs / 'server.log'}). Start it again with ./latchkey up."
+    )
     assert launcher.left() == []
 
 
@@ -267,9 +296,12 @@ def test_a_fresh_start_forgets_the_state_and_only_that(tmp_path: Path) -> None:
     assert elsewhere.is_dir()
 
 
-async def test_the_real_servers_keep_their_state_over_a_restart_and_a_kill(launch: Launch) -> None:
+async def test_the_real_servers_keep_their_state_over_a_restart_and_a_kill(
+    launch: Launch, tmp_path: Path
+) -> None:
     """PostgreSQL and Kafka as `up` runs them: roles, topics and data are there the second time too."""
-    launcher = launch("servers")
+    here = tmp_path / "zoë's \\ 🔑"  # no path is too strange for them
+    launcher = launch("servers", state=here)
     status = launcher.until_ready()
     passwords = launcher.state.load_secrets().postgres
     where = f"127.0.0.1:{status.addresses['postgres'].rpartition(':')[2]}"
@@ -284,7 +316,7 @@ async def test_the_real_servers_keep_their_state_over_a_restart_and_a_kill(launc
     launcher.ends()
     until(lambda: not launcher.left())
 
-    again = launch("servers")
+    again = launch("servers", state=here)
     assert again.until_ready().addresses == status.addresses
     connection = await asyncpg.connect(dsn)
     assert await connection.fetchval("select value from kept") == 7
@@ -294,6 +326,7 @@ async def test_the_real_servers_keep_their_state_over_a_restart_and_a_kill(launc
     again.process.terminate()
     assert again.ends() == 0
     assert again.left() == []
+    assert [entry.name for entry in os.scandir(tmp_path) if entry.is_dir()] == [here.name]
 
 
 def test_status_of_nothing_is_an_error_also_for_programs(tmp_path: Path) -> None:
