@@ -36,6 +36,7 @@ async def project(settings: ProjectSettings) -> None:
             pool=pool,
             handle=Projector(store, dead_letters, prefix).handle,
             admin=Admin(settings.kafka_bootstrap),
+            whole=[prefix + topics.SHARE_EVENTS.name],
         )
 
         async def observed() -> None:

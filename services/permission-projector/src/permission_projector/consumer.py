@@ -23,7 +23,7 @@ from permission_projector.records import (
 )
 from permission_projector.store import DeviceChanges, Store, StreamChanges, Touch
 from servicekit import pg
-from servicekit.kafka import DeadLetters, Record
+from servicekit.kafka import DeadLetters, Record, partition_of
 from servicekit.logging import get_logger
 
 log = get_logger(__name__)
@@ -67,6 +67,7 @@ class Projector:
         for record in records:
             device_id = read_device_key(record.key)
             try:
+                _require_own_partition(record)
                 entries.append((record, device_id, read_share_event(device_id, record.value)))
             except UnreadableError as error:
                 await self._put_aside(record, error, device_id)
@@ -107,6 +108,7 @@ class Projector:
             device_id = read_device_key(record.key)
             touched[device_id] = Touch(record.offset, None)
             try:
+                _require_own_partition(record)
                 snapshot = None if record.value is None else read_device(device_id, record.value)
             except UnreadableError as error:
                 await self._put_aside(record, error, device_id)
@@ -161,6 +163,12 @@ class Projector:
             topic=record.topic, partition=record.partition, offset=record.offset,
             code=error.code, error=str(error), device_id=device_id,
         )  # fmt: skip
+
+
+def _require_own_partition(record: Record) -> None:
+    """A device has one partition number in both device topics; its freshness is told for that one alone."""
+    if record.partition != partition_of(record.key or b"", topics.DEVICE_PARTITIONS):
+        raise UnreadableError("WRONG_PARTITION", "The record is not in the partition that is its key's.")
 
 
 def _report(

@@ -169,7 +169,10 @@ def _next_share(event: VersionedEvent, shares: Mapping[UUID, Share]) -> Share | 
         case ShareRejected(account_id=account_id):
             after = _step(share, event, {ShareState.REQUESTED}, ShareState.REJECTED, account_id)
         case ShareChanged(state=kept, terms=terms):
-            after = _changed(share, event, terms) if share is not None and share.state == kept else None
+            same = (
+                share is not None and share.state == kept and share.owner_account_id == data.owner_account_id
+            )
+            after = _changed(share, event, terms) if share is not None and same else None
         case ShareRevoked():
             after = _step(share, event, {ShareState.REQUESTED, ShareState.ACTIVE}, ShareState.REVOKED)
         case ShareLeft():

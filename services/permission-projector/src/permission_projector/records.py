@@ -43,7 +43,7 @@ class UnreadableError(ValueError):
 
     ``code`` is stable: those of `contracts.codec.DecodeError`, ``UNREADABLE_KEY``, ``KEY_MISMATCH`` (the
     value is about something else than the key says), ``NOT_STORABLE`` (the database cannot hold a
-    number or a time).
+    number or a time), ``WRONG_PARTITION`` (another than murmur2 of the key gives).
     """
 
     def __init__(self, code: str, message: str) -> None:

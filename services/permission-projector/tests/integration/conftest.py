@@ -1,7 +1,6 @@
 """A migrated database, the real handler on it, and records as the broker would hand them over."""
 
 import json
-import zlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,7 @@ from contracts.watermarks import TopicEnds, Watermark
 from permission_projector.consumer import Projector
 from permission_projector.store import SCHEMA, Store
 from servicekit import pg
-from servicekit.kafka import Admin, DeadLetters, Producer, Record
+from servicekit.kafka import Admin, DeadLetters, Producer, Record, partition_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -35,7 +34,7 @@ class World:
         self.ends: defaultdict[tuple[str, int], int] = defaultdict(int)
 
     def raw(self, topic: topics.Topic, key: bytes | None, value: bytes | None) -> Record:
-        partition = zlib.crc32(key or b"") % topic.partitions
+        partition = partition_of(key or b"", topic.partitions)
         offset = self.ends[topic.name, partition]
         self.ends[topic.name, partition] += 1
         return Record(self.prefix + topic.name, partition, offset, key, value, (), 0)

@@ -1,6 +1,7 @@
 """Whatever order the topics arrive in, the tables are the fold of the log, and bad input stays its own."""
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -229,6 +230,23 @@ async def test_a_fault_takes_the_device_from_its_recipients_and_from_nobody_else
     assert await world.reason("mallory", "cam-1-ssh") == "no_grant"
     assert await world.reason("olga", "cam-1-ssh") == "owner"
     assert await world.reason("ravi", "cam-2-ssh") == "granted"
+
+
+@pytest.mark.parametrize("topic", [topics.SHARE_EVENTS, topics.DIRECTORY_DEVICES])
+async def test_a_record_in_another_partition_than_its_keys_is_not_believed(
+    world: Any, topic: topics.Topic
+) -> None:
+    """An upstream with another partitioner: freshness would be claimed for the wrong partition."""
+    shared = world.shared()
+    await world.apply(world.device(), *shared)
+    moved = world.device(owner="nina") if topic is topics.DIRECTORY_DEVICES else shared[-1]
+    await world.apply(replace(moved, partition=(moved.partition + 5) % topic.partitions, offset=0))
+    assert await world.reason("ravi", "cam-1-ssh") == "quarantined"
+    assert (await world.check("olga", "cam-1-ssh"))["partition"] == world.device().partition
+    tables = await world.tables()
+    codes = [row["quarantine_code"] for row in tables["device_stream"]]
+    codes += [row["code"] for row in tables["device_quarantine"]]
+    assert "WRONG_PARTITION" in codes
 
 
 async def test_an_unreadable_device_is_quarantined_until_its_next_good_snapshot(world: Any) -> None:

@@ -116,6 +116,18 @@ def test_an_invitation_after_an_end_is_nobodys_yet() -> None:
     assert (outcome.share.account_id, outcome.share.invitation_version) == (None, 5)
 
 
+def test_a_new_owner_cannot_change_a_former_owners_share_but_ask_anew_after_its_end() -> None:
+    stream = _stream(S.ACTIVE)
+    refused = project(_event(CHANGED_GRANT.model_copy(update={"owner_account_id": "nina"}), 5), stream)
+    assert isinstance(refused, Quarantine)
+    assert refused.code == "IMPOSSIBLE_EVENT"
+    stream.advance(project(_event(REVOKED, 5), stream))
+    assert stream.shares[SHARE.share_id].state is S.REVOKED
+    stream.advance(project(_event(REQUESTED.model_copy(update={"owner_account_id": "nina"}), 6), stream))
+    share = stream.shares[SHARE.share_id]
+    assert (share.state, share.owner_account_id, share.account_id) == (S.REQUESTED, "nina", None)
+
+
 @pytest.mark.parametrize(
     ("entry", "code"),
     [

@@ -10,7 +10,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from contracts.commands import AnyCommand
-from contracts.positions import POSITION_HEADER
+from contracts.positions import POSITION_HEADER, format_positions, parse_positions
 from portal import answers
 from portal.errors import Refused, Unavailable
 from portal.metrics import PEER_SECONDS
@@ -58,7 +58,8 @@ class Peer:
         if (correlation := correlation_id()) is not None:
             headers[CORRELATION_HEADER] = correlation
         if position is not None:
-            headers[POSITION_HEADER] = position
+            # Written anew: what parses may still hold white space that no header can carry.
+            headers[POSITION_HEADER] = format_positions(parse_positions(position))
         began = time.monotonic()
         for attempt in range(1, attempts + 1):
             try:

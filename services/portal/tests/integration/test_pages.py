@@ -310,7 +310,10 @@ async def test_a_service_that_is_away_is_a_page_with_a_code(
     assert "UNAVAILABLE" in answer.text
 
 
-@pytest.mark.parametrize(("at", "handed_on"), [("cam-9@7", True), ("nonsense", False), (",", False)])
+@pytest.mark.parametrize(
+    ("at", "handed_on"),
+    [("cam-9@7", True), ("\u2003cam-9@7", True), ("nonsense", False), (",", False)],
+)
 async def test_the_position_in_the_address_is_handed_on(
     client: httpx.AsyncClient, sign_in: SignIn, asked: Asked, at: str, handed_on: bool
 ) -> None:
