@@ -259,8 +259,12 @@ async def test_one_correlation_id_follows_a_share_from_the_request_to_the_mail_a
         return all(any(correlation in line for line in world.log_lines(name)) for name in expected)
 
     await until(in_every_log)
-    of_it = [line for line in world.log_lines("access-gateway") if correlation in line]
-    (cut,) = [line for line in of_it if "connection_ended" in line and "grant_ended" in line]
+
+    async def cut_lines() -> list[str]:
+        of_it = [line for line in world.log_lines("access-gateway") if correlation in line]
+        return [line for line in of_it if "connection_ended" in line and "grant_ended" in line]
+
+    (cut,) = await until(cut_lines)
     assert device in cut
 
 

@@ -18,7 +18,7 @@ async def test_the_tour_does_what_it_says(world: World, project: Path, tmp_path:
     script = "set -euo pipefail\n"
     for number, block in enumerate(blocks):
         script += f"echo '--- {number}'\n{block}\necho\n"
-    script = script.replace("./latchkey", str(project / "latchkey")).replace("/tmp/", f"{tmp_path}/")
+    script = script.replace("/tmp/", f"{tmp_path}/").replace("./latchkey", str(project / "latchkey"))
     environment = {**os.environ, "LATCHKEY_STATE": str(world.state.path)}
     done = subprocess.run(  # noqa: ASYNC221 - nothing else runs here meanwhile
         ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False

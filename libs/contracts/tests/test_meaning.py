@@ -1,6 +1,7 @@
 """Addresses, permissions, positions and links mean what they say."""
 
 from datetime import UTC, datetime, timedelta
+from unicodedata import normalize
 from uuid import UUID
 
 import pytest
@@ -28,12 +29,35 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
         ("ann@bücher.example.com", "mailto:ann@xn--bcher-kva.example.com"),
         ("ann@xn--bcher-kva.example.com", "mailto:ann@xn--bcher-kva.example.com"),
         ("ann+tag@example.com", "mailto:ann+tag@example.com"),
+        ("STRAße@example.com", "mailto:straße@example.com"),
+        ("\u017farah@example.com", "mailto:\u017farah@example.com"),
+        ("\ufb01ona@example.com", "mailto:\ufb01ona@example.com"),
+        ("Ärger@example.com", "mailto:Ärger@example.com"),
+        ("a\u0308rger@example.com", "mailto:ärger@example.com"),
     ],
 )
 def test_two_spellings_of_one_address_are_one_contact(typed: str, canonical: str) -> None:
     assert canonical_address(typed) == canonical
     assert canonical_address(canonical) == canonical
     assert canonical_address(display_address(canonical)) == canonical
+
+
+local_parts = st.text(
+    st.sampled_from("sSkKfi\u017f\ufb01ßẞßKİI\u0131Ää\u0308ς\u03c3Σ"), min_size=1, max_size=4
+)
+
+
+@given(local_parts, local_parts)
+def test_mailboxes_that_differ_beyond_ascii_stay_two(one: str, other: str) -> None:
+    def mailbox(local: str) -> str:
+        ascii_small = "".join(char.lower() if char.isascii() else char for char in normalize("NFC", local))
+        return normalize("NFC", ascii_small)
+
+    try:
+        addresses = {canonical_address(f"{local}@example.com") for local in (one, other)}
+    except InvalidAddressError:
+        return
+    assert len(addresses) == len({mailbox(one), mailbox(other)})
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Addresses of recipients, in the one canonical form that makes them comparable."""
 
+import string
+
 from email_validator import EmailNotValidError, validate_email
 
 _MAILTO = "mailto:"
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 class InvalidAddressError(ValueError):
@@ -14,8 +17,9 @@ class InvalidAddressError(ValueError):
 def canonical_address(text: str) -> str:
     """The canonical form of an address that a person typed: ``mailto:ann@example.com``.
 
-    Case is folded and the domain is in its IDNA form (RFC 5891, 6531), so that two spellings of one address
-    are one contact. An address that is canonical already stays as it is.
+    ASCII letters are made small and the domain is in its IDNA form (RFC 5891, 6531), so that two spellings of
+    one address are one contact. Beyond ASCII nothing is folded but the Unicode normal form (NFC): ``straße``
+    and ``strasse`` are mailboxes of two people. An address that is canonical already stays as it is.
 
     Raises:
         InvalidAddressError: the text is not an e-mail address; the message says why and repeats no more of
@@ -27,7 +31,7 @@ def canonical_address(text: str) -> str:
         )
     except EmailNotValidError as error:
         raise InvalidAddressError(f"This is not an e-mail address: {error}") from None
-    return f"{_MAILTO}{valid.local_part.casefold()}@{valid.ascii_domain or valid.domain}"
+    return f"{_MAILTO}{valid.local_part.translate(_SMALL)}@{valid.ascii_domain or valid.domain}"
 
 
 def display_address(canonical: str) -> str:

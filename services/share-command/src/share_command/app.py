@@ -37,7 +37,6 @@ def build(settings: Settings, pool: pg.Pool) -> App:
     prefix = settings.topic_prefix
     waker = Waker(pool)
     handlers = Handlers(pool, waker.wake)
-    commands_publisher = Publisher(settings.kafka_bootstrap, prefix)
     consumer = CommandConsumer(
         broker=KafkaBroker(
             settings.kafka_bootstrap,
@@ -49,7 +48,8 @@ def build(settings: Settings, pool: pg.Pool) -> App:
         ),
         topic_prefix=prefix,
         handlers=handlers,
-        publisher=commands_publisher,
+        answers=Publisher(settings.kafka_bootstrap, prefix),
+        dead_letters=Publisher(settings.kafka_bootstrap, prefix),
     )
     directory = Directory(prefix, Publisher(settings.kafka_bootstrap, prefix).put_aside)
     inbox = Inbox(

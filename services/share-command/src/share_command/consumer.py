@@ -33,7 +33,7 @@ from contracts.commands import (
 from servicekit.kafka import DeadLetters, KafkaError, Producer, Record
 from servicekit.logging import get_logger
 from servicekit.telemetry import correlated
-from share_command.errors import IdempotencyConflict, Refused, Unavailable
+from share_command.errors import IdempotencyConflict, Refused, TimedOut, Unavailable
 from share_command.handlers import Handlers
 from share_command.metrics import DEAD_LETTERS
 from share_command.store import SOURCE
@@ -42,6 +42,9 @@ log = get_logger(__name__)
 
 _COMMANDS = (RequestShare, AcceptShare, RejectShare, RevokeShare, LeaveShare)
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
+_NEVER_TAKEN = frozenset({10, 18, 87})
+"""Kafka's error codes MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_RECORD: no later attempt differs."""
+
 _RETRY_FIRST_SECONDS, _RETRY_MOST_SECONDS = 0.2, 5.0
 
 
@@ -59,9 +62,13 @@ class Publisher:
         await self._until_sent(lambda producer: producer.send(topic, key, codec.encode(result)))
 
     async def put_aside(self, record: Record, code: str, message: str) -> None:
-        """Keep an unreadable record in the dead-letter topic."""
+        """Keep an unreadable record in the dead-letter topic; one refused there for good is only logged."""
         topic = self._prefix + topics.dead_letters(SOURCE).name
-        await self._until_sent(lambda producer: DeadLetters(producer, topic).put(record, code, message))
+        try:
+            await self._until_sent(lambda producer: DeadLetters(producer, topic).put(record, code, message))
+        except KafkaError as error:
+            log.error("dead_letter_lost", topic=record.topic, partition=record.partition,
+                      offset=record.offset, code=code, error=type(error).__name__)  # fmt: skip
 
     async def close(self) -> None:
         """Let go of the broker."""
@@ -79,6 +86,9 @@ class Publisher:
                         self._producer = await Producer(self._bootstrap, SOURCE).__aenter__()
                     await send(self._producer)
                 except KafkaError as error:
+                    if getattr(error, "errno", None) in _NEVER_TAKEN:
+                        await self.close()
+                        raise
                     log.warning("publish_failed", error=type(error).__name__, retry_in_seconds=delay)
                     await self.close()
                     await asyncio.sleep(delay)
@@ -91,9 +101,16 @@ class CommandConsumer:
     """A member of the group that serves ``share.commands``; registers itself with the broker given."""
 
     def __init__(
-        self, *, broker: KafkaBroker, topic_prefix: str, handlers: Handlers, publisher: Publisher
+        self,
+        *,
+        broker: KafkaBroker,
+        topic_prefix: str,
+        handlers: Handlers,
+        answers: Publisher,
+        dead_letters: Publisher,
     ) -> None:
-        self._broker, self._handlers, self._publisher = broker, handlers, publisher
+        self._broker, self._handlers = broker, handlers
+        self._answers, self._dead_letters = answers, dead_letters  # neither waits for the other
         self._subscriber = broker.subscriber(
             topic_prefix + topics.SHARE_COMMANDS.name,
             group_id=f"{topic_prefix}{SOURCE}",
@@ -129,7 +146,8 @@ class CommandConsumer:
         finally:
             self._started = False
             await self._broker.stop()
-            await self._publisher.close()
+            await self._answers.close()
+            await self._dead_letters.close()
 
     async def healthy(self) -> None:
         """A `servicekit.http.ReadyCheck`: raises RuntimeError before the consumer has joined."""
@@ -156,11 +174,11 @@ class CommandConsumer:
             if command_id is not None:
                 with correlated(None) as correlation:
                     refused = CommandRefused(command_id=command_id, code=error.code, message=str(error))
-                    await self._publisher.answer(key, _envelope(refused, correlation, message_id))
+                    await self._answers.answer(key, _envelope(refused, correlation, message_id))
             return
         with correlated(message.correlationid), structlog.contextvars.bound_contextvars(event_id=message.id):
             result = await self._result(record, command)
-            await self._publisher.answer(key, _envelope(result, message.correlationid, message.id))
+            await self._answers.answer(key, _envelope(result, message.correlationid, message.id))
 
     async def _result(self, record: Record, command: AnyCommand) -> AnyCommandResult:
         delay = _RETRY_FIRST_SECONDS
@@ -170,6 +188,9 @@ class CommandConsumer:
             except (Refused, IdempotencyConflict) as error:
                 fields = {"command_id": command.command_id, "code": error.code, "message": error.message}
                 return CommandRefused.model_validate({**error.details, **fields})
+            except TimedOut as error:  # it would be ended again and hold up all behind it
+                await self._put_aside(record, error.code, error.message)
+                return CommandRefused(command_id=command.command_id, code=error.code, message=error.message)
             except Unavailable:
                 log.warning("command_waits_for_database", retry_in_seconds=delay)
                 await asyncio.sleep(delay)
@@ -183,7 +204,7 @@ class CommandConsumer:
     async def _put_aside(self, record: Record, code: str, message: str) -> None:
         log.warning("command_put_aside", code=code)
         DEAD_LETTERS.labels(code).inc()
-        await self._publisher.put_aside(record, code, message)
+        await self._dead_letters.put_aside(record, code, message)
 
 
 def _envelope(result: AnyCommandResult, correlation: str | None, causation: str | None) -> codec.Envelope:

@@ -2,7 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 
+from pydantic import TypeAdapter, ValidationError
+
 from contracts import codec
+from contracts.base import AccountId, Id
 from contracts.contacts import InvalidAddressError, canonical_address
 from contracts.directory import AccountSnapshot, DeviceSnapshot
 from contracts.topics import DIRECTORY_ACCOUNTS, DIRECTORY_DEVICES
@@ -12,6 +15,9 @@ from servicekit.logging import get_logger
 from share_command.metrics import DEAD_LETTERS
 
 log = get_logger(__name__)
+
+_DEVICE_ID: TypeAdapter[str] = TypeAdapter(Id)
+_ACCOUNT_ID: TypeAdapter[str] = TypeAdapter(AccountId)
 
 PutAside = Callable[[Record, str, str], Awaitable[None]]
 """Keeps an unreadable record: the record, a code, and what is wrong."""
@@ -46,7 +52,7 @@ class Directory:
                 await self._put_aside(record, error.code, str(error))
 
     async def _device(self, connection: pg.Connection, record: Record) -> None:
-        key = _key(record)
+        key = _key(record, _DEVICE_ID)
         if record.value is None:
             await connection.execute(self._sql["drop_device"], key)
             return
@@ -61,7 +67,7 @@ class Directory:
         await connection.execute(self._sql["add_services"], device.device_id, services, list(names.values()))
 
     async def _account(self, connection: pg.Connection, record: Record) -> None:
-        key = _key(record)
+        key = _key(record, _ACCOUNT_ID)
         if record.value is None:
             await connection.execute(self._sql["drop_account"], key)
             return
@@ -73,14 +79,13 @@ class Directory:
         await connection.execute(self._sql["add_addresses"], account.account_id, addresses)
 
 
-def _key(record: Record) -> str:
+def _key(record: Record, kind: TypeAdapter[str]) -> str:
     try:
-        key = (record.key or b"").decode()
+        return kind.validate_python((record.key or b"").decode())
     except UnicodeDecodeError:
         raise codec.DecodeError("MALFORMED", "The record's key is not text.") from None
-    if "\0" in key:
-        raise codec.DecodeError("MALFORMED", "The record's key holds the character U+0000.")
-    return key
+    except ValidationError:
+        raise codec.DecodeError("INVALID_DATA", "The record's key is no id.") from None
 
 
 def _require_key(key: str, named: str) -> None:

@@ -9,6 +9,12 @@
 |                    | revoked when empty |          |          |          |                           |
 | active             | changed, or        | no event | refused  | revoked  | left                      |
 |                    | revoked when empty |          |          |          |                           |
+| live, of a former  | revoked, then      | refused  | as above | revoked  | as above                  |
+| owner              | requested          |          |          |          |                           |
+
+A live share of a former owner is not the new owner's to change, since its recipient has not agreed to him:
+his request ends it (ownership_transferred) and invites anew, as if there had been none; his revocation ends
+it whole, whatever of the device it names. Until then it stands as it is.
 
 A request that changes nothing gives no event. How a request changes the terms:
 
@@ -111,8 +117,8 @@ class Subject:
     named_services: tuple[str, ...] = ()
 
 
-def decide(share: Share | None, command: AnyCommand, subject: Subject) -> AnyShareEvent | None:
-    """The event that the command leads to; None when it succeeds without one.
+def decide(share: Share | None, command: AnyCommand, subject: Subject) -> tuple[AnyShareEvent, ...]:
+    """The events that the command leads to, in order; none when it succeeds without.
 
     Raises:
         DeviceNotFound: no such device, or the actor has nothing to say about it (the same answer).
@@ -124,15 +130,16 @@ def decide(share: Share | None, command: AnyCommand, subject: Subject) -> AnySha
         case RequestShare():
             return _request(share, command, subject)
         case AcceptShare():
-            return _accept(share, command, subject)
+            event = _accept(share, command, subject)
         case RejectShare():
-            return _reject(share, command, subject)
+            event = _reject(share, command, subject)
         case RevokeShare():
-            return _revoke(share, command, subject)
+            event = _revoke(share, command, subject)
         case LeaveShare():
-            return _leave(share, command, subject)
+            event = _leave(share, command, subject)
         case _:
             assert_never(command)
+    return () if event is None else (event,)
 
 
 def evolve(share: Share | None, event: AnyShareEvent, version: int) -> Share:
@@ -193,7 +200,7 @@ def _owned(command: AnyCommand, subject: Subject) -> Device | None:
     return device if device is not None and device.owner_account_id == command.actor else None
 
 
-def _request(share: Share | None, command: RequestShare, subject: Subject) -> AnyShareEvent | None:
+def _request(share: Share | None, command: RequestShare, subject: Subject) -> tuple[AnyShareEvent, ...]:
     device = _owned(command, subject)
     if device is None:
         raise DeviceNotFound
@@ -213,6 +220,9 @@ def _request(share: Share | None, command: RequestShare, subject: Subject) -> An
             service_id=command.services[0].service_id,
         )
     live = share if share is not None and share.live else None
+    ended: tuple[AnyShareEvent, ...] = ()
+    if live is not None and live.owner_account_id != command.actor:
+        ended, live = (_transferred(live),), None
     scope = live.terms.scope if live is not None else None
     changed = (
         _apply(scope, (*named, *listed), device)
@@ -220,11 +230,11 @@ def _request(share: Share | None, command: RequestShare, subject: Subject) -> An
         else AllServices(permissions=command.permissions)
     )
     if changed is None:
-        return None if live is None else _revoked(live, command.actor)
+        return ended if live is None else (_revoked(live),)
     before = live.terms.scripting if live is not None else False
     terms = Terms(scope=changed, scripting=before if command.scripting is None else command.scripting)
     if live is None:
-        return ShareRequested(
+        invited = ShareRequested(
             share_id=subject.share_id if share is None else share.share_id,  # one per device and contact
             device_id=subject.device_id,
             contact_id=subject.contact_id,
@@ -232,31 +242,31 @@ def _request(share: Share | None, command: RequestShare, subject: Subject) -> An
             terms=terms,
             notify=command.notify,
         )
-    return None if terms == live.terms else _changed(live, terms, command.actor, notify=command.notify)
+        return (*ended, invited)
+    return () if terms == live.terms else (_changed(live, terms, notify=command.notify),)
 
 
 def _apply(scope: Scope | None, changes: Iterable[ServiceChange], device: Device) -> Scope | None:
     """The scope after the entries, in order; None when nothing is left."""
+    every = scope if isinstance(scope, AllServices) else None
+    services: dict[str, PermissionSet] = dict(scope.services) if isinstance(scope, SomeServices) else {}
     for change in changes:
-        if not isinstance(scope, AllServices):
-            services = dict(scope.services) if scope is not None else {}
+        if every is None:
             services.pop(change.service_id, None)
             if change.action == "ADD":
                 services[change.service_id] = change.permissions
-            scope = _some(services)
         elif change.action == "REMOVE":
-            scope = _some(dict.fromkeys(sorted(device.services - {change.service_id}), scope.permissions))
-        elif change.permissions != scope.permissions:
+            services = dict.fromkeys(sorted(device.services - {change.service_id}), every.permissions)
+            every = None
+        elif change.permissions != every.permissions:
             raise Conflict(
                 "All services of this device are shared with the same permissions. Request the whole device "
                 "with the permissions wanted, or take services out first.",
                 service_id=change.service_id,
             )
-    return scope
-
-
-def _some(services: dict[str, PermissionSet]) -> SomeServices | None:
-    return SomeServices(services=services) if services else None
+    if every is not None:
+        return every
+    return SomeServices(services=services) if services else None  # once: it looks at each service again
 
 
 def _accept(share: Share | None, command: AcceptShare, subject: Subject) -> AnyShareEvent | None:
@@ -302,14 +312,16 @@ def _revoke(share: Share | None, command: RevokeShare, subject: Subject) -> AnyS
         return _leave(share, command, subject)
     if share is None or not share.live:
         return None
+    if share.owner_account_id != command.actor:
+        return _transferred(share)
     if not subject.named_services:
-        return _revoked(share, command.actor)
+        return _revoked(share)
     removals = [ServiceChange(service_id=item, action="REMOVE") for item in subject.named_services]
     scope = _apply(share.terms.scope, removals, device)
     if scope is None:
-        return _revoked(share, command.actor)
+        return _revoked(share)
     terms = Terms(scope=scope, scripting=share.terms.scripting)
-    return None if terms == share.terms else _changed(share, terms, command.actor, notify=True)
+    return None if terms == share.terms else _changed(share, terms, notify=True)
 
 
 def _leave(share: Share | None, command: LeaveShare | RevokeShare, subject: Subject) -> AnyShareEvent | None:
@@ -339,23 +351,23 @@ def _ended(share: Share) -> Conflict:
     return Conflict("This invitation has ended. Ask the owner to share again.", state=share.state)
 
 
-def _revoked(share: Share, owner: str) -> ShareRevoked:
-    return ShareRevoked(
-        **_common(share, owner),
-        reason=RevokeReason.BY_OWNER,
-        account_id=share.account_id,
-    )
+def _revoked(share: Share, reason: RevokeReason = RevokeReason.BY_OWNER) -> ShareRevoked:
+    return ShareRevoked(**_common(share), reason=reason, account_id=share.account_id)
 
 
-def _changed(share: Share, terms: Terms, owner: str, *, notify: bool) -> ShareChanged:
+def _transferred(share: Share) -> ShareRevoked:
+    return _revoked(share, RevokeReason.OWNERSHIP_TRANSFERRED)
+
+
+def _changed(share: Share, terms: Terms, *, notify: bool) -> ShareChanged:
     state = "active" if share.state == "active" else "requested"
-    return ShareChanged(**_common(share, owner), state=state, terms=terms, notify=notify)
+    return ShareChanged(**_common(share), state=state, terms=terms, notify=notify)
 
 
-def _common(share: Share, owner: str | None = None) -> _Common:
+def _common(share: Share) -> _Common:
     return {
         "share_id": share.share_id,
         "device_id": share.device_id,
         "contact_id": share.contact_id,
-        "owner_account_id": owner or share.owner_account_id,
+        "owner_account_id": share.owner_account_id,
     }

@@ -7,9 +7,11 @@
     │   ├── InvalidEmail            INVALID_EMAIL
     │   ├── SelfShare               SELF_SHARE
     │   ├── NotARecipient           NOT_A_RECIPIENT
-    │   └── Conflict                CONFLICT
+    │   ├── Conflict                CONFLICT
+    │   └── LimitReached            LIMIT_REACHED
     ├── IdempotencyConflict         IDEMPOTENCY_CONFLICT
     ├── InvalidLink                 INVALID_LINK
+    ├── TimedOut                    TIMED_OUT
     └── Unavailable                 UNAVAILABLE
 
 The docstring of each is its message; ``docs/errors.md`` explains all codes.
@@ -78,6 +80,12 @@ class Conflict(Refused):
     code, status = "CONFLICT", 409
 
 
+class LimitReached(Refused):
+    """This is more than one command may do. Split it into smaller ones, each with an id of its own."""
+
+    code, status = "LIMIT_REACHED", 422
+
+
 class IdempotencyConflict(ShareCommandError):
     """This command id was used for another command. Use a new id for a new command."""
 
@@ -91,6 +99,13 @@ class InvalidLink(ShareCommandError):
     code, status = "INVALID_LINK", 404
 
 
+class TimedOut(ShareCommandError):
+    """The database ended this command, each time it was tried, because it takes too long. Nothing was
+    changed. Split it into smaller ones, or send it again later with the same id."""
+
+    code, status = "TIMED_OUT", 503
+
+
 class Unavailable(ShareCommandError):
     """The database does not answer. Nothing is lost: send the same command with the same id again."""
 
@@ -99,7 +114,15 @@ class Unavailable(ShareCommandError):
 
 REFUSALS: Mapping[str, type[Refused]] = {
     kind.code: kind
-    for kind in (DeviceNotFound, ServiceNotOnDevice, InvalidEmail, SelfShare, NotARecipient, Conflict)
+    for kind in (
+        DeviceNotFound,
+        ServiceNotOnDevice,
+        InvalidEmail,
+        SelfShare,
+        NotARecipient,
+        Conflict,
+        LimitReached,
+    )
 }
 """By code, to make a stored answer a refusal again."""
 
@@ -107,6 +130,7 @@ ALL: tuple[type[ShareCommandError], ...] = (
     *REFUSALS.values(),
     IdempotencyConflict,
     InvalidLink,
+    TimedOut,
     Unavailable,
 )
 """Every error with a code."""

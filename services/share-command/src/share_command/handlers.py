@@ -1,6 +1,7 @@
 """Commands, from wherever they come: load, lock, decide, append. One transaction each, in `Handlers.handle`.
 
-Locks are taken in this order by every command: its id, contacts by address, devices by id.
+A command too large to be decided within a transaction is refused before one is begun. Locks are taken in
+this order by every command: its id, contacts by address, devices by id.
 """
 
 import asyncio
@@ -34,8 +35,10 @@ from share_command.errors import (
     DeviceNotFound,
     IdempotencyConflict,
     InvalidEmail,
+    LimitReached,
     NotARecipient,
     Refused,
+    TimedOut,
     Unavailable,
 )
 from share_command.metrics import COMMANDS, RETRIES
@@ -52,13 +55,16 @@ TRANSIENT = (
 )
 """The database ended the attempt for reasons that pass."""
 
+_MOST_SHARES = 1_000
+"""Devices times recipients of one command, which are decided without a pause while the devices are locked."""
+
 _ATTEMPTS = 4
 _FIRST_DELAY_SECONDS = 0.05
 _ACQUIRE_SECONDS = 5.0
 
 _T = TypeVar("_T")
 
-Decided = list[tuple[domain.Share | None, AnyShareEvent]]
+Decided = list[tuple[domain.Share | None, tuple[AnyShareEvent, ...]]]
 
 
 class Handlers:
@@ -74,12 +80,14 @@ class Handlers:
         Raises:
             Refused: decided so, now or when the id was first used.
             IdempotencyConflict: the id was used for another command.
+            TimedOut: the database is there, and ended each attempt for taking too long.
             Unavailable: the database is away; whether it was done is answered by sending it again.
         """
         name = type(command).__name__
         try:
+            _require_limits(command)
             accepted = await self._retried(lambda: self._once(command))
-        except (Refused, IdempotencyConflict, Unavailable) as error:
+        except (Refused, IdempotencyConflict, TimedOut, Unavailable) as error:
             COMMANDS.labels(name, error.code).inc()
             log.info("command_refused", command=name, command_id=command.command_id, code=error.code)
             raise
@@ -95,7 +103,7 @@ class Handlers:
             store = Store(connection, self._sql)
             stored = await store.claim(command.command_id, digest)
             if stored is not None:
-                return _stored_answer(digest, stored)
+                return _stored_answer(command, digest, stored)
             try:
                 async with connection.transaction():  # a savepoint: a refusal undoes all but the answer
                     answer = CommandAccepted(
@@ -103,14 +111,14 @@ class Handlers:
                     )
             except Refused as refusal:
                 answer = refusal
-            await store.finish(command.command_id, _to_json(answer))
+            await store.finish(command.command_id, _to_json(command, answer))
         if isinstance(answer, Refused):
             raise answer
         self._committed()
         return answer
 
     async def read(self, ask: Callable[[Store], Awaitable[_T]]) -> _T:
-        """Ask the database outside of any command; raises Unavailable as `handle` does."""
+        """Ask the database outside of any command; raises TimedOut and Unavailable as `handle` does."""
 
         async def once() -> _T:
             async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
@@ -120,16 +128,44 @@ class Handlers:
 
     async def _retried(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         delay = _FIRST_DELAY_SECONDS
+        too_long = False
         for left in reversed(range(_ATTEMPTS)):
             try:
                 return await attempt()
             except TRANSIENT as error:
+                too_long = _took_too_long(error)
                 RETRIES.inc()
                 log.warning("database_attempt_failed", error=type(error).__name__, attempts_left=left)
             if left:
                 await asyncio.sleep(delay)
                 delay *= 2
-        raise Unavailable
+        raise TimedOut if too_long else Unavailable
+
+
+def _took_too_long(error: BaseException | None) -> bool:
+    """Whether the server ended the attempt for its length.
+
+    A session ended while it idles in a transaction is reported by asyncpg as a lost connection, whose
+    message is the server's; what closing the transaction raises then comes on top of it.
+    """
+    while error is not None:
+        if isinstance(error, (asyncpg.QueryCanceledError, asyncpg.IdleInTransactionSessionTimeoutError)):
+            return True
+        if isinstance(error, asyncpg.PostgresConnectionError) and "idle-in-transaction" in str(error):
+            return True
+        error = error.__context__
+    return False
+
+
+def _require_limits(command: AnyCommand) -> None:
+    if isinstance(command, AcceptShare | RejectShare):
+        return
+    devices, recipients = len(set(command.device_ids)), len(set(command.recipients)) or 1
+    if devices * recipients > _MOST_SHARES:
+        raise LimitReached(
+            f"{devices} devices with {recipients} recipients are {devices * recipients} shares; at most "
+            f"{_MOST_SHARES} go into one command. Split it into smaller ones, each with an id of its own."
+        )
 
 
 async def _run(command: AnyCommand, store: Store, now: datetime) -> tuple[Position, ...]:
@@ -201,7 +237,7 @@ async def leave_share(command: LeaveShare, *, store: Store, now: datetime) -> tu
     for address, written in addresses.items():
         if address not in own:
             raise NotARecipient(recipient=written)
-    named = await _named(command.device_ids, command.actor, store)
+    named = await _named(command.device_ids, None, store)
     contacts = await store.contacts(own)
     chosen = {contacts[address] for address in addresses if address in contacts}
     by_device = _by_device(named)
@@ -254,11 +290,11 @@ def _decide(  # noqa: PLR0917 - as many as name one decision
 ) -> None:
     """Decide one share, and name what was refused as the caller wrote it."""
     try:
-        event = domain.decide(share, command, subject)
+        events = domain.decide(share, command, subject)
     except Refused as refusal:
         raise refusal.about(device_id=items[0].written, recipient=recipient) from None
-    if event is not None:
-        decided.append((share, event))
+    if events:
+        decided.append((share, events))
 
 
 def _addresses(recipients: Iterable[str]) -> dict[str, str]:
@@ -272,8 +308,8 @@ def _addresses(recipients: Iterable[str]) -> dict[str, str]:
     return addresses
 
 
-async def _named(names: Iterable[str], actor: str, store: Store) -> list[Named]:
-    """What each name stands for: a device; else a service, the actor's own rather than another's.
+async def _named(names: Iterable[str], owner: str | None, store: Store) -> list[Named]:
+    """What each name stands for: a device of the owner, else a service of his; else those of others.
 
     A name that the directory does not know may still be a device that was: it stands for itself, owned by
     nobody, so that a recipient can give it back.
@@ -287,7 +323,7 @@ async def _named(names: Iterable[str], actor: str, store: Store) -> list[Named]:
         candidates = found.get(name)
         if candidates is None:
             return Named(name, name, None, "")
-        return min(candidates, key=lambda item: (item.service_id is not None, item.owner_account_id != actor))
+        return min(candidates, key=lambda item: (item.owner_account_id != owner, item.service_id is not None))
 
     return [best(name) for name in names]
 
@@ -323,19 +359,31 @@ def _digest(command: AnyCommand) -> bytes:
     return hashlib.sha256(f"{type(command).__name__} {body}".encode()).digest()
 
 
-def _to_json(answer: CommandAccepted | Refused) -> str:
+def _to_json(command: AnyCommand, answer: CommandAccepted | Refused) -> str:
+    """The answer without any address: a recipient is stored as his place in the command."""
     if isinstance(answer, CommandAccepted):
         return json.dumps({"accepted": answer.model_dump(mode="json")})
-    return json.dumps(
-        {"refused": {"code": answer.code, "message": answer.message, "details": dict(answer.details)}}
-    )
+    details = dict(answer.details)
+    if "recipient" in details:
+        details["recipient"] = _recipients(command).index(str(details["recipient"]))
+    message = None if isinstance(answer, InvalidEmail) else answer.message  # it may repeat the address
+    return json.dumps({"refused": {"code": answer.code, "message": message, "details": details}})
 
 
-def _stored_answer(digest: bytes, stored: StoredCommand) -> CommandAccepted:
+def _recipients(command: AnyCommand) -> tuple[str, ...]:
+    return () if isinstance(command, AcceptShare | RejectShare) else command.recipients
+
+
+def _stored_answer(command: AnyCommand, digest: bytes, stored: StoredCommand) -> CommandAccepted:
     if stored.digest != digest:
         raise IdempotencyConflict
     result: dict[str, Any] = json.loads(stored.result)
     if "accepted" in result:
         return CommandAccepted.model_validate(result["accepted"])
     refused = result["refused"]
-    raise REFUSALS[refused["code"]](refused["message"], **refused["details"])
+    kind, details = REFUSALS[refused["code"]], refused["details"]
+    if "recipient" in details:
+        details["recipient"] = _recipients(command)[details["recipient"]]
+        if kind is InvalidEmail:
+            _addresses([details["recipient"]])  # says again what is wrong with it
+    raise kind(refused["message"], **details)

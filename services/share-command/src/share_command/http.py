@@ -79,13 +79,14 @@ class Invitation(BaseModel):
     share_id: UUID
     device_id: str
     device_name: str
+    """The id instead once the share has ended."""
     owner_name: str | None
     state: Literal["requested", "active", "rejected", "revoked", "left"]
     invitation_version: int
     purpose: Literal["accept", "reject"]
     terms: Terms
     service_names: dict[str, str]
-    """Names of the services that the terms list."""
+    """Names of the services that the terms list; none once the share has ended."""
     changed_since_link: bool
 
 

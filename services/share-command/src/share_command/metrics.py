@@ -22,6 +22,10 @@ OUTBOX_OLDEST: Final = Gauge(
     "outbox_oldest_row_age_seconds",
     "Age of the oldest message not yet acknowledged. High: broker or relay is stuck, and access goes stale.",
 )
+OUTBOX_HELD: Final = Gauge(
+    "outbox_held_keys",
+    "Keys whose messages are held behind one too large for the broker. Not 0: mend or remove that row.",
+)
 OUTBOX_SENT: Final = Counter("outbox_rows_sent_total", "Messages acknowledged by the broker.")
 RELAY_ACTIVE: Final = Gauge("outbox_relay_active", "1: this process sends; 0: it stands by.")
 RELAY_RESTARTS: Final = Counter(

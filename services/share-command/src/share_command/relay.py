@@ -5,6 +5,9 @@ acknowledged. After the first failure nothing more is sent by that producer, sin
 overtake the failed one: a new producer begins again at the lowest id. It remembers no "last id", because a
 transaction may commit a lower id after a higher one.
 
+A row that no broker would ever take, because it is too large, is held: an alarm, and with it only the later
+rows of its key. All others go on; the proof stands still until somebody has mended or removed that row.
+
 A relay that hangs must not keep the lock: its session ends on the server after 5 s of silence. So the relay
 says something each second, also while it waits for the broker.
 """
@@ -15,6 +18,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 import asyncpg
 
@@ -23,7 +27,14 @@ from contracts.watermarks import TopicEnds, Watermark
 from servicekit import pg
 from servicekit.kafka import Admin, KafkaError, KafkaException, Partition, Producer
 from servicekit.logging import get_logger
-from share_command.metrics import OUTBOX_OLDEST, OUTBOX_SENT, RELAY_ACTIVE, RELAY_RESTARTS, WATERMARKS
+from share_command.metrics import (
+    OUTBOX_HELD,
+    OUTBOX_OLDEST,
+    OUTBOX_SENT,
+    RELAY_ACTIVE,
+    RELAY_RESTARTS,
+    WATERMARKS,
+)
 from share_command.outbox import CHANNEL
 from share_command.store import SOURCE
 
@@ -58,6 +69,10 @@ class _Row:
     key: str
     value: bytes
     correlation_id: str | None
+
+
+_Held: TypeAlias = dict[tuple[str, str], int]
+"""Topic and key of which nothing is sent, because of the row with this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +150,7 @@ class Relay:
         mark: _Mark | None = None
         next_mark = time.monotonic()
         publishing: asyncio.Task[None] | None = None
+        held: _Held = {}
         try:
             while True:
                 news.clear()
@@ -144,14 +160,14 @@ class Relay:
                 if publishing is not None and publishing.done():
                     publishing.result()
                     publishing = None
-                rows = await self._lowest(connection)
-                if mark is not None and _is_sent(mark, rows) and publishing is None:
+                rows = await self._lowest(connection, held)
+                if mark is not None and not held and _is_sent(mark, rows) and publishing is None:
                     publishing = asyncio.create_task(self._publish(mark, producer))
                     mark = None
                 if rows:
                     await self._send(connection, producer, rows)
                     continue
-                OUTBOX_OLDEST.set(0)
+                OUTBOX_OLDEST.set(await connection.fetchval(self._sql["oldest_outbox_age"]) or 0)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_SECONDS):
                         await news.wait()
@@ -159,11 +175,27 @@ class Relay:
             if publishing is not None:
                 publishing.cancel()
 
-    async def _lowest(self, connection: pg.Connection) -> list[_Row]:
-        rows = await connection.fetch(self._sql["lowest_outbox_rows"], _BATCH)
-        return [
-            _Row(row["id"], row["topic"], row["key"], row["value"], row["correlation_id"]) for row in rows
-        ]
+    async def _lowest(self, connection: pg.Connection, held: _Held) -> list[_Row]:
+        """The lowest rows that can be sent; brings ``held`` up to date."""
+        if held:
+            ids = await connection.fetch(self._sql["held_outbox_rows"], list(held.values()), codec.MAX_BYTES)
+            still = {row["id"] for row in ids}
+            for place in [place for place, row_id in held.items() if row_id not in still]:
+                del held[place]
+        found = await connection.fetch(
+            self._sql["lowest_outbox_rows"], _BATCH, [topic for topic, _ in held], [key for _, key in held]
+        )
+        rows: list[_Row] = []
+        for item in found:
+            row = _Row(item["id"], item["topic"], item["key"], item["value"], item["correlation_id"])
+            place = row.topic, row.key
+            if place not in held and len(row.value) > codec.MAX_BYTES:
+                held[place] = row.id
+                log.error("outbox_row_unsendable", row=row.id, topic=row.topic, bytes=len(row.value))
+            if place not in held:
+                rows.append(row)
+        OUTBOX_HELD.set(len(held))
+        return rows
 
     async def _send(self, connection: pg.Connection, producer: Producer, rows: Sequence[_Row]) -> None:
         """Send the rows and delete those acknowledged, up to the first that was not; then raise."""

@@ -18,8 +18,12 @@ from contracts.topics import DIRECTORY_CONTACTS, SHARE_EVENTS
 from servicekit import pg
 from servicekit.telemetry import correlation_id
 from share_command import domain
+from share_command.errors import LimitReached
 
 SOURCE = "share-command"
+
+_MOST_EVENT_BYTES = 500_000
+"""Of an encoded event: half of what readers and brokers take (`codec.MAX_BYTES`), so that it passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +101,15 @@ class Store:
                 (
                     DIRECTORY_CONTACTS.name,
                     str(row["contact_id"]),
-                    codec.envelope(
-                        ContactSnapshot(contact_id=row["contact_id"], address=row["address"]),
-                        source=SOURCE,
-                        time=now,
-                        subject=str(row["contact_id"]),
-                        correlationid=correlation_id(),
-                        causationid=causation,
+                    codec.encode(
+                        codec.envelope(
+                            ContactSnapshot(contact_id=row["contact_id"], address=row["address"]),
+                            source=SOURCE,
+                            time=now,
+                            subject=str(row["contact_id"]),
+                            correlationid=correlation_id(),
+                            causationid=causation,
+                        )
                     ),
                 )
                 for row in new
@@ -148,7 +154,7 @@ class Store:
 
     async def append(
         self,
-        decided: Sequence[tuple[domain.Share | None, AnyShareEvent]],
+        decided: Sequence[tuple[domain.Share | None, tuple[AnyShareEvent, ...]]],
         versions: Mapping[str, int],
         now: datetime,
         *,
@@ -156,27 +162,43 @@ class Store:
     ) -> dict[str, int]:
         """Append the events to their devices' locked streams, with the state and the messages that follow.
 
-        ``decided`` pairs each event with the share before it; returns the versions after all.
+        ``decided`` pairs a share, each once, with the events that follow; returns the versions after all.
+
+        Raises:
+            LimitReached: an event is larger than one may be.
         """
         after = dict(versions)
-        if not decided:
-            return after
         shares: list[domain.Share] = []
         envelopes: list[codec.Envelope] = []
-        for before, event in decided:
-            version = after[event.device_id] = after[event.device_id] + 1
-            shares.append(domain.evolve(before, event, version))
-            envelopes.append(
-                codec.envelope(
-                    event,
-                    source=SOURCE,
-                    time=now,
-                    subject=event.device_id,
-                    version=version,
-                    correlationid=correlation_id(),
-                    causationid=causation,
+        events = [event for _, following in decided for event in following]
+        for before, following in decided:
+            share = before
+            for event in following:
+                version = after[event.device_id] = after[event.device_id] + 1
+                share = domain.evolve(share, event, version)
+                envelopes.append(
+                    codec.envelope(
+                        event,
+                        source=SOURCE,
+                        time=now,
+                        subject=event.device_id,
+                        version=version,
+                        correlationid=correlation_id(),
+                        causationid=causation,
+                    )
                 )
-            )
+            if share is not None and following:
+                shares.append(share)
+        if not events:
+            return after
+        values = [codec.encode(envelope) for envelope in envelopes]
+        for event, value in zip(events, values, strict=True):
+            if len(value) > _MOST_EVENT_BYTES:
+                raise LimitReached(
+                    f"The terms of this share take {len(value)} bytes; at most {_MOST_EVENT_BYTES} can be "
+                    "kept. List fewer services, or share the whole device.",
+                    device_id=event.device_id,
+                )
         await self._connection.execute(
             self._sql["save_shares"],
             [share.share_id for share in shares],
@@ -190,29 +212,26 @@ class Store:
         )
         await self._connection.execute(
             self._sql["append_events"],
-            [event.device_id for _, event in decided],
+            [event.device_id for event in events],
             [envelope.version for envelope in envelopes],
             [UUID(envelope.id) for envelope in envelopes],
-            [event.share_id for _, event in decided],
+            [event.share_id for event in events],
             causation,
-            [codec.encode(envelope).decode() for envelope in envelopes],
+            [value.decode() for value in values],
         )
         await self._connection.execute(self._sql["advance_streams"], list(after), list(after.values()))
         await self._publish(
-            [
-                (SHARE_EVENTS.name, event.device_id, envelope)
-                for (_, event), envelope in zip(decided, envelopes, strict=True)
-            ]
+            [(SHARE_EVENTS.name, event.device_id, value) for event, value in zip(events, values, strict=True)]
         )
         return after
 
-    async def _publish(self, messages: Sequence[tuple[str, str, codec.Envelope]]) -> None:
+    async def _publish(self, messages: Sequence[tuple[str, str, bytes]]) -> None:
         if messages:
             await self._connection.execute(
                 self._sql["append_outbox"],
                 [topic for topic, _, _ in messages],
                 [key for _, key, _ in messages],
-                [codec.encode(envelope) for _, _, envelope in messages],
+                [value for _, _, value in messages],
                 correlation_id(),
             )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
@@ -27,10 +28,12 @@ from share_command.errors import (
     DeviceNotFound,
     IdempotencyConflict,
     InvalidEmail,
+    LimitReached,
     NotARecipient,
     Refused,
     SelfShare,
     ServiceNotOnDevice,
+    TimedOut,
     Unavailable,
 )
 from share_command.handlers import Handlers
@@ -118,6 +121,146 @@ async def test_a_refusal_is_the_answer_for_ever(handlers: Handlers, pool: pg.Poo
     assert first.value.details == {"device_id": "gone"}
     with pytest.raises(IdempotencyConflict):
         await handlers.handle(request("c1"))
+
+
+@pytest.mark.parametrize(
+    "to",
+    [("ann@x.test", "Private.Person@"), ("ann@x.test", "private.person@x.test\u0000"), ("Owner@x.test",)],
+)
+async def test_a_stored_refusal_holds_no_address(
+    handlers: Handlers, pool: pg.Pool, to: tuple[str, ...]
+) -> None:
+    answers: list[tuple[str, str, Any]] = []
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            await handlers.handle(request("c1", to=to))
+        answers.append((refused.value.code, refused.value.message, refused.value.details))
+    assert answers[0] == answers[1]
+    assert answers[0][2]["recipient"] == to[-1]
+    stored = await pool.fetchval("select result from command")
+    assert "x.test" not in stored
+    assert "rivate" not in stored
+
+
+async def test_answers_of_before_lose_their_addresses(database: Any) -> None:
+    dsn: str = database.dsn("share_command")
+    folder = files("share_command").joinpath("sql/migrations")
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(folder.joinpath("0001_pre_share_command.sql").read_text())
+        for code in ("INVALID_EMAIL", "SELF_SHARE"):
+            refused = {"code": code, "message": "m", "details": {"recipient": "ann@x.test"}}
+            await connection.execute(
+                "insert into command (command_id, body_sha256, result) values ($1, '', $2)",
+                code, json.dumps({"refused": refused}),
+            )  # fmt: skip
+        await connection.execute(folder.joinpath("0002_pre_no_address_in_answers.sql").read_text())
+        rows = await connection.fetch("select result from command order by command_id")
+        assert [json.loads(row["result"])["refused"] for row in rows] == [
+            {"code": "INVALID_EMAIL", "message": None, "details": {}},
+            {"code": "SELF_SHARE", "message": "m", "details": {}},
+        ]
+    finally:
+        await connection.close()
+
+
+def people(count: int) -> tuple[str, ...]:
+    return tuple(f"p{number}@x.test" for number in range(count))
+
+
+async def test_a_command_too_large_is_refused_before_anything(handlers: Handlers, pool: pg.Pool) -> None:
+    names = tuple(f"d{number}" for number in range(40))
+    for command in (
+        request("c1", *names, to=people(26)),
+        revoke("c2", *names, to=people(26)),
+        LeaveShare(command_id="c3", actor="ann", device_ids=names, recipients=people(26)),
+    ):
+        with pytest.raises(LimitReached) as refused:
+            await handlers.handle(command)
+        assert "1040" in refused.value.message
+        assert "1000" in refused.value.message
+    assert await pool.fetchval("select count(*) from command") == 0
+    answer = await handlers.handle(request("c4", *names, *names, to=(*people(25), *people(25))))
+    assert len(answer.positions) == 40, "a name given twice counts once"
+    assert await pool.fetchval("select count(*) from event") == 1000
+    await check_consistency(pool)
+
+
+async def test_a_command_that_the_database_ends_for_its_length(
+    handlers: Handlers, dsn: str, pool: pg.Pool
+) -> None:
+    impatient = await pg.open_pool(
+        dsn, application="test", settings={"idle_in_transaction_session_timeout": "5ms"}
+    )
+    try:
+        command = request("c1", to=people(1000))
+        with pytest.raises(TimedOut):
+            await Handlers(impatient, lambda: None).handle(command)
+        assert await pool.fetchval("select count(*) from command") == 0
+        await handlers.handle(command)
+    finally:
+        await impatient.close()
+
+
+async def test_an_event_too_large_to_send_is_refused(handlers: Handlers, pool: pg.Pool) -> None:
+    await pool.execute(
+        "insert into device_service select 'd0', rpad('s' || n, 60, 'x'), 's' from generate_series(1, 9000) n"
+    )
+    await handlers.handle(request("c1"))
+    before = await dump(pool)
+    remove = (ServiceChange(service_id="d0-ssh", action="REMOVE"),)
+    with pytest.raises(LimitReached) as refused:
+        await handlers.handle(request("c2", services=remove))
+    assert refused.value.details == {"device_id": "d0"}
+    assert "at most 500000" in refused.value.message
+    assert await dump(pool) == before
+
+
+async def test_after_a_transfer_the_new_owner_invites_anew(handlers: Handlers, pool: pg.Pool) -> None:
+    await handlers.handle(request("c1", scripting=True))
+    await handlers.handle(await accept(pool))
+    await pool.execute("update device set owner_account_id = 'rival' where device_id = 'd0'")
+    answer = await handlers.handle(request("c3", actor="rival"))
+    assert [str(item) for item in answer.positions] == ["d0@4"]
+    rows = await pool.fetch("select envelope from event order by version")
+    events = [codec.decode(row["envelope"].encode()).data for row in rows]
+    assert [type(event).__name__ for event in events] == [
+        "ShareRequested", "ShareAccepted", "ShareRevoked", "ShareRequested",
+    ]  # fmt: skip
+    share = await pool.fetchrow("select state, owner_account_id, account_id, invitation_version from share")
+    assert share is not None
+    assert tuple(share) == ("requested", "rival", None, 4)
+    await check_consistency(pool)
+    await handlers.handle(await accept(pool, command_id="c4"))
+    assert await pool.fetchval("select state from share") == "active"
+
+
+async def test_what_an_invitation_shows_and_when(handlers: Handlers, pool: pg.Pool) -> None:
+    await handlers.handle(request("c1", services=(ServiceChange(service_id="d0-ssh"),)))
+    row = await pool.fetchrow("select share_id, contact_id from share")
+    assert row is not None
+
+    async def seen() -> Any:
+        return await handlers.read(
+            lambda store: store.invitation(row["share_id"], "d0", row["contact_id"], "ann")
+        )
+
+    shown = await seen()
+    assert (shown["device_name"], shown["service_names"]) == ("Device d0", {"d0-ssh": "ssh"})
+    await pool.execute("update device set owner_account_id = 'rival' where device_id = 'd0'")
+    assert await seen() is None, "what the device is called now is the new owner's"
+    await pool.execute("update device set owner_account_id = 'owner' where device_id = 'd0'")
+    await handlers.handle(revoke("c2", "d0", to=("ann@x.test",)))
+    shown = await seen()
+    assert (shown["state"], shown["device_name"], shown["service_names"]) == ("revoked", "d0", {})
+
+
+async def test_ones_own_service_comes_before_anothers_device(handlers: Handlers, pool: pg.Pool) -> None:
+    await pool.execute("insert into device_service values ('d0', 'foreign', 'Mine')")
+    answer = await handlers.handle(request("c1", "foreign"))
+    assert [str(item) for item in answer.positions] == ["d0@1"]
+    terms = json.loads(await pool.fetchval("select terms from share"))
+    assert list(terms["scope"]["services"]) == ["foreign"]
 
 
 async def test_twins_run_once(handlers: Handlers, pool: pg.Pool) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from faststream.kafka import KafkaBroker
 
 from contracts import codec
 from contracts.commands import CommandAccepted, CommandRefused, RequestShare, RevokeShare
@@ -25,6 +26,8 @@ from devstack import kafka
 from devstack.process import free_port, spawn, stop
 from servicekit import pg
 from servicekit.kafka import Admin, Producer, Record
+from share_command.consumer import CommandConsumer, Publisher
+from share_command.handlers import Handlers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -297,6 +300,76 @@ async def test_commands_wait_for_the_database(  # noqa: PLR0917 - fixtures
     assert await read_topic("share-command.dead-letters") == []
 
 
+@contextlib.asynccontextmanager
+async def serving(pool: pg.Pool, bootstrap: str, prefix: str) -> AsyncGenerator[None]:
+    """Commands from Kafka are served in this process."""
+    consumer = CommandConsumer(
+        broker=KafkaBroker(bootstrap, consumer_only=True, logger=None),
+        topic_prefix=prefix,
+        handlers=Handlers(pool, lambda: None),
+        answers=Publisher(bootstrap, prefix),
+        dead_letters=Publisher(bootstrap, prefix),
+    )
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_dead_letter_that_the_broker_refuses_for_good_holds_nothing_up(  # noqa: PLR0917 - fixtures
+    pool: pg.Pool, producer: Producer, kafka_bootstrap: str, topic_prefix: str, until: Until,
+    read_records: Callable[[str, str], list[Record]],
+) -> None:  # fmt: skip
+    small = {"max.message.bytes": "1000"}
+    await Admin(kafka_bootstrap).provision(
+        [
+            (topic_prefix + topic.name, 1, small if topic.name == "share-command.dead-letters" else {})
+            for topic in TOPICS
+        ]
+    )
+    await producer.send(topic_prefix + "share.commands", "d0", b"x" * 5000)
+    await producer.send(topic_prefix + "share.commands", "d0", message(request("k1", "d0")))
+
+    async def answered() -> bool:
+        return bool(
+            await asyncio.to_thread(read_records, kafka_bootstrap, topic_prefix + "share.command-results")
+        )
+
+    async with serving(pool, kafka_bootstrap, topic_prefix):
+        await until(answered)
+
+
+async def test_a_command_ended_for_its_length_holds_nothing_up(  # noqa: PLR0917 - fixtures
+    dsn: str, pool: pg.Pool, until: Until, read_topic: ReadTopic, producer: Producer, prefix: str,
+    kafka_bootstrap: str,
+) -> None:  # fmt: skip
+    impatient = await pg.open_pool(
+        dsn, application="test", settings={"idle_in_transaction_session_timeout": "20ms"}
+    )
+    many = tuple(f"p{number}@x.test" for number in range(1000))
+    topic = prefix + "share.commands"
+    await producer.send(topic, "d0", message(request("long", "d0", recipients=many)))
+    await producer.send(topic, "d0", message(request("short", "foreign")))
+
+    async def all_answered() -> bool:
+        return {"long", "short"} <= (await answers(read_topic)).keys()
+
+    try:
+        async with serving(impatient, kafka_bootstrap, prefix):
+            await until(all_answered)
+    finally:
+        impatient.terminate()
+    (long,), (short,) = (await answers(read_topic)).values()
+    assert isinstance(long.data, CommandRefused)
+    assert isinstance(short.data, CommandRefused)
+    assert (long.data.code, short.data.code) == ("TIMED_OUT", "DEVICE_NOT_FOUND")
+    letters = await read_topic("share-command.dead-letters")
+    assert [dict(item.headers)["latchkey-error-code"] for item in letters] == [b"TIMED_OUT"]
+    assert await pool.fetchval("select count(*) from event") == 0
+
+
 async def test_directories(  # noqa: PLR0917 - fixtures
     dsn: str, start: Start, ready: Ready, until: Until, read_topic: ReadTopic, producer: Producer, prefix: str
 ) -> None:
@@ -309,6 +382,8 @@ async def test_directories(  # noqa: PLR0917 - fixtures
     await producer.send(devices, "x1", message(device))
     await producer.send(devices, "x0", None)
     await producer.send(devices, "x\0", None)
+    await producer.send(devices, "x 1", None)
+    await producer.send(accounts, "ann/eve", None)
     account = AccountSnapshot(
         account_id="ann", name="Ann", verified_emails=("Ann@X.test", "old@x.test", "no")
     )
@@ -326,12 +401,12 @@ async def test_directories(  # noqa: PLR0917 - fixtures
 
     async def applied() -> bool:
         ends = await pool.fetchval("select sum(next_offset) from kafka_offset")
-        return ends == 8 and await tables() == ({"x1"}, {"mailto:ann@x.test"})
+        return ends == 10 and await tables() == ({"x1"}, {"mailto:ann@x.test"})
 
     await until(applied)
     letters = await read_topic("share-command.dead-letters")
-    codes = {dict(item.headers)["latchkey-error-code"] for item in letters}
-    assert codes == {b"MALFORMED", b"INVALID_DATA"}
+    codes = sorted(dict(item.headers)["latchkey-error-code"] or b"" for item in letters)
+    assert codes == [*[b"INVALID_DATA"] * 4, b"MALFORMED"]
     await pool.close()
 
 
@@ -487,6 +562,51 @@ async def test_watermarks(  # noqa: PLR0917 - fixtures
 
     await until(moves_on, 30)
     assert [record.value for record in await read_topic("late-topic")] == [b"v"]
+
+
+async def test_a_row_too_large_for_the_broker_holds_its_own_key_only(
+    pool: pg.Pool, start: Start, ready: Ready, until: Until, read_topic: ReadTopic
+) -> None:
+    async def put(key: str, value: bytes) -> None:
+        await pool.execute(
+            "insert into outbox (topic, key, value) values ('share.events', $1, $2)", key, value
+        )
+
+    async def sent() -> set[tuple[bytes | None, bytes | None]]:
+        return {(record.key, record.value) for record in await read_topic("share.events")}
+
+    async def marks() -> list[Watermark]:
+        found = [codec.decode(record.value).data for record in await read_topic("share.watermarks")]
+        return [item for item in found if isinstance(item, Watermark)]
+
+    stuck_at = await pool.fetchval("select clock_timestamp()")
+    for key, value in (("big", b"1"), ("ok", b"1"), ("big", b"x" * 2_000_000), ("big", b"3"), ("ok", b"2")):
+        await put(key, value)
+    _, relay = start("relay")
+    await ready(relay)
+
+    async def others_went_on() -> bool:
+        return {(b"big", b"1"), (b"ok", b"1"), (b"ok", b"2")} <= await sent()
+
+    await until(others_went_on)
+    await put("ok", b"3")
+
+    async def later_ones_too() -> bool:
+        return (b"ok", b"3") in await sent()
+
+    await until(later_ones_too)
+    async with httpx.AsyncClient() as client:
+        assert "\noutbox_held_keys 1.0" in (await client.get(f"{relay}/metrics")).text
+    assert (b"big", b"3") not in await sent(), "nothing overtakes it"
+    assert await pool.fetchval("select count(*) from outbox") == 2
+    assert await marks() == [], "what is not sent is not proved"
+    await pool.execute("delete from outbox where octet_length(value) = 2000000")
+
+    async def moves_on() -> bool:
+        found = await marks()
+        return (b"big", b"3") in await sent() and bool(found) and found[-1].as_of > stuck_at
+
+    await until(moves_on)
 
 
 async def test_broker_away_and_back(  # noqa: PLR0917 - fixtures

@@ -147,21 +147,24 @@ where contact_book.owner_account_id = $1
 order by contact_book.last_used_at desc, contact.contact_id
 
 -- name: invitation
--- POST /v1/invitation-links. Primary keys, and that of account_address: a row only for who may see it.
+-- POST /v1/invitation-links. Primary keys, and that of account_address: a row only for who may see it, while
+-- the device is still whose it was. Names of the device and its services only while the share is open.
 select
-    share.share_id, share.device_id, device.name as device_name, account.name as owner_name, share.state,
-    share.invitation_version, share.terms,
+    share.share_id, share.device_id, account.name as owner_name, share.state, share.invitation_version,
+    share.terms,
+    case when share.state in ('requested', 'active') then device.name else share.device_id end as device_name,
     (
         select coalesce(jsonb_object_agg(device_service.service_id, device_service.name), '{}')
         from device_service
         where device_service.device_id = share.device_id
+            and share.state in ('requested', 'active')
             and share.terms -> 'scope' -> 'services' ? device_service.service_id
     ) as service_names
 from share
 join contact on contact.contact_id = share.contact_id
 join account_address
     on account_address.account_id = $4 and account_address.address = contact.address
-join device on device.device_id = share.device_id
+join device on device.device_id = share.device_id and device.owner_account_id = share.owner_account_id
 left join account on account.account_id = share.owner_account_id
 where share.share_id = $1 and share.device_id = $2 and share.contact_id = $3
     and (share.account_id is null or share.account_id = $4)
@@ -217,8 +220,15 @@ notify share_command_outbox
 select pg_try_advisory_lock($1)
 
 -- name: lowest_outbox_rows
--- Relay. Primary key.
-select id, topic, key, value, correlation_id from outbox order by id limit $1
+-- Relay. Primary key; leaves out the topics and keys that are held, in two arrays.
+select id, topic, key, value, correlation_id from outbox
+where (topic, key) not in (select held.topic, held.key from unnest($2::text[], $3::text[]) as held (topic, key))
+order by id
+limit $1
+
+-- name: held_outbox_rows
+-- Relay, while it holds keys. Primary key.
+select id from outbox where id = any($1::bigint[]) and octet_length(value) > $2
 
 -- name: drop_outbox_rows
 -- Relay, after the broker's acknowledgement. Primary key.
