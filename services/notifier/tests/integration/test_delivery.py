@@ -20,6 +20,7 @@ async def test_a_replay_from_the_start_sends_nothing_again(world: "World") -> No
     await first.process.wait()
     await world.pool.execute("delete from notifier.kafka_offset")
     await world.start(delivery_concurrency=1)
+    await world.mails("bob@example.com")
     await world.marker()
     assert len(world.mailbox.messages("bob@example.com")) == 1
 
@@ -50,6 +51,7 @@ async def test_a_killed_process_leaves_its_mail_to_the_next_one(world: "World", 
     second.kill()
     await second.process.wait()
     await world.start(smtp_port=world.mailbox.smtp_port, delivery_concurrency=1)
+    await world.mails("bob@example.com")
     await world.marker()
     assert len(world.mailbox.messages("bob@example.com")) == 1
 
