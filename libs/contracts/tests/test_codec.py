@@ -1,6 +1,7 @@
 """Bytes that are no message of ours get a stable code, and nothing private is repeated."""
 
 import json
+from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
@@ -95,3 +96,16 @@ def test_random_data_under_a_known_type_never_does_more_than_refuse(name: str, d
         decode(json.dumps(message).encode())
     except DecodeError as error:
         assert error.code in {"MALFORMED", "INVALID_DATA"}
+
+
+@pytest.mark.parametrize(
+    "name", ["ConnectionOpened", "ConnectionRefused", "ConnectionClosed", "ConnectionCut", "ShareRequested"]
+)
+@pytest.mark.parametrize("optional", [None, 'a "quoted" näme'])
+def test_the_quick_way_makes_the_bytes_of_the_other(name: str, optional: str | None) -> None:
+    data = decode(json.dumps(example(name)).encode()).data
+    time = datetime(2026, 5, 1, 12, 30, 0, 250_000, tzinfo=UTC)
+    quick = codec.encoded(data, source="s", time=time, subject=optional, correlationid=optional)
+    whole = codec.envelope(data, source="s", time=time, subject=optional, correlationid=optional)
+    assert quick.replace(json.loads(quick)["id"].encode(), whole.id.encode()) == codec.encode(whole)
+    assert decode(quick).data == data

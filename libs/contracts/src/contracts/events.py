@@ -5,10 +5,10 @@ No event holds an address: people are named by ``account_id`` and ``contact_id``
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from contracts.base import AccountId, Fact, Id
 from contracts.permissions import Permission, Terms
@@ -26,17 +26,23 @@ class ShareEvent(Fact):
 class ShareRequested(ShareEvent):
     """The owner invited a contact. Nothing is granted yet.
 
-    The version of this event is the ``invitation_version`` that the recipient accepts.
+    The version of this event is the ``invitation_version`` that the recipient accepts, until ``expires_at``
+    (absent: until it is taken back).
     """
 
     terms: Terms
     notify: bool = True
+    expires_at: AwareDatetime | None = None
 
 
 class ShareAccepted(ShareEvent):
-    """The recipient accepted: the grant is ``account_id``'s from now on and never moves."""
+    """The recipient accepted: the grant is ``account_id``'s from now on and never moves.
+
+    ``automatic``: by his rule to accept whatever this owner shares with him.
+    """
 
     account_id: AccountId
+    automatic: bool = False
 
 
 class ShareRejected(ShareEvent):
@@ -45,16 +51,31 @@ class ShareRejected(ShareEvent):
     account_id: AccountId
 
 
+class InvitationResent(ShareEvent):
+    """The owner asked to tell the recipient again; the terms, and the version to accept, are as they were."""
+
+    expires_at: AwareDatetime | None = None
+
+
+class ChangeReason(StrEnum):
+    """Why the terms of a share were changed."""
+
+    BY_OWNER = "by_owner"
+    SERVICE_REMOVED = "service_removed"
+
+
 class ShareChanged(ShareEvent):
-    """The owner changed the terms; ``terms`` are the new ones, whole.
+    """The terms were changed; ``terms`` are the new ones, whole.
 
     ``state`` is the state the share keeps: ``requested`` (then this event's version is the new
-    ``invitation_version``) or ``active`` (the new terms hold at once).
+    ``invitation_version``, acceptable until ``expires_at``) or ``active`` (the new terms hold at once).
     """
 
     state: Literal["requested", "active"]
     terms: Terms
     notify: bool = True
+    expires_at: AwareDatetime | None = None
+    reason: ChangeReason = ChangeReason.BY_OWNER
 
 
 class RevokeReason(StrEnum):
@@ -62,8 +83,15 @@ class RevokeReason(StrEnum):
 
     BY_OWNER = "by_owner"
     DEVICE_REMOVED = "device_removed"
+    SERVICE_REMOVED = "service_removed"
+    """The registry removed the last service that was shared."""
     OWNERSHIP_TRANSFERRED = "ownership_transferred"
     RECIPIENT_DELETED = "recipient_deleted"
+    """The owner deleted the recipient with all that he shared with him."""
+    ACCOUNT_DELETED = "account_deleted"
+    """The registry deleted the account that gave the share, or the one that had accepted it."""
+    ADDRESS_ERASED = "address_erased"
+    """An operator erased the recipient's address, because the person asked for it."""
 
 
 class ShareRevoked(ShareEvent):
@@ -79,7 +107,27 @@ class ShareLeft(ShareEvent):
     account_id: AccountId
 
 
-AnyShareEvent = ShareRequested | ShareAccepted | ShareRejected | ShareChanged | ShareRevoked | ShareLeft
+class ShareExpired(ShareEvent):
+    """Time ended it: an invitation that nobody accepted, or a share whose end has come.
+
+    ``account_id`` is set when it had been accepted.
+    """
+
+    account_id: AccountId | None = None
+
+
+AnyShareEvent = (
+    ShareRequested
+    | ShareAccepted
+    | ShareRejected
+    | ShareChanged
+    | InvitationResent
+    | ShareRevoked
+    | ShareLeft
+    | ShareExpired
+)
+SHARE_EVENT_TYPES: Final[tuple[type[AnyShareEvent], ...]] = get_args(AnyShareEvent)
+"""What may stand on ``share.events``."""
 
 
 class CutReason(StrEnum):
@@ -87,6 +135,8 @@ class CutReason(StrEnum):
 
     GRANT_ENDED = "grant_ended"
     STALE = "stale"
+    BY_HAND = "by_hand"
+    """By the owner of the device, or by who had opened it; what was granted still is."""
 
 
 class AccessEvent(Fact):
@@ -100,6 +150,8 @@ class AccessEvent(Fact):
     permission: Permission
     share_id: UUID | None = None
     device_version: Annotated[int, Field(ge=0)] | None = None
+    way: str | None = None
+    """By what the gateway was asked: ``port``, ``connect``, ``websocket``, ``rtsp``; there may be others."""
 
 
 class ConnectionOpened(AccessEvent):

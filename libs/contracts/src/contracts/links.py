@@ -1,4 +1,5 @@
-"""Tokens in accept and reject links: signed, so that they need no table and can be rendered again."""
+"""Tokens in accept and reject links, and in contact codes: signed, so that they need no table and can be made
+again. None holds an address."""
 
 import hashlib
 from datetime import datetime
@@ -8,7 +9,7 @@ from uuid import UUID
 from itsdangerous import BadData, URLSafeSerializer
 from pydantic import AwareDatetime, ValidationError
 
-from contracts.base import Fact, Id
+from contracts.base import AccountId, Fact, Id
 
 
 class InvalidLinkError(ValueError):
@@ -28,15 +29,23 @@ class InvitationLink(Fact):
     ends_at: AwareDatetime
 
 
-def _serializer(secret: str) -> URLSafeSerializer:
-    return URLSafeSerializer(
-        secret, salt="latchkey.invitation-link.v1", signer_kwargs={"digest_method": hashlib.sha256}
-    )
+class ContactCode(Fact):
+    """What a QR code says: whose it is, for whoever scans it in time; it gives no access."""
+
+    account_id: AccountId
+    ends_at: AwareDatetime
+
+
+_LINK, _CODE = "latchkey.invitation-link.v1", "latchkey.contact-code.v1"
+
+
+def _serializer(secret: str, salt: str) -> URLSafeSerializer:
+    return URLSafeSerializer(secret, salt=salt, signer_kwargs={"digest_method": hashlib.sha256})
 
 
 def sign_link(link: InvitationLink, secret: str) -> str:
     """The token to put into a URL (HMAC-SHA256; characters ``A-Za-z0-9_.-``)."""
-    return _serializer(secret).dumps(link.model_dump(mode="json")).replace("\n", "")
+    return _serializer(secret, _LINK).dumps(link.model_dump(mode="json")).replace("\n", "")
 
 
 def read_link(token: str, secret: str, now: datetime) -> InvitationLink:
@@ -46,9 +55,25 @@ def read_link(token: str, secret: str, now: datetime) -> InvitationLink:
         InvalidLinkError: wrong signature, wrong form, or past its end.
     """
     try:
-        link = InvitationLink.model_validate(_serializer(secret).loads(token))
+        link = InvitationLink.model_validate(_serializer(secret, _LINK).loads(token))
     except (BadData, ValidationError):
         raise InvalidLinkError("This link is not valid. Open the newest mail you got, or sign in.") from None
     if link.ends_at <= now:
         raise InvalidLinkError("This link has ended. Ask for the invitation to be sent again.")
     return link
+
+
+def sign_code(code: ContactCode, secret: str) -> str:
+    """The text of a contact code (HMAC-SHA256; characters ``A-Za-z0-9_.-``)."""
+    return _serializer(secret, _CODE).dumps(code.model_dump(mode="json")).replace("\n", "")
+
+
+def read_code(text: str, secret: str, now: datetime) -> ContactCode:
+    """The contact code behind a text; raises InvalidLinkError as `read_link` does."""
+    try:
+        code = ContactCode.model_validate(_serializer(secret, _CODE).loads(text))
+    except (BadData, ValidationError):
+        raise InvalidLinkError("This contact code is not valid. Scan a new one.") from None
+    if code.ends_at <= now:
+        raise InvalidLinkError("This contact code has ended. Scan a new one.")
+    return code

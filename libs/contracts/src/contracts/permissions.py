@@ -3,9 +3,9 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, PlainSerializer
 
-from contracts.base import Fact, Id
+from contracts.base import Fact, Id, Moment, Order
 
 
 class Permission(StrEnum):
@@ -55,18 +55,46 @@ Scope = Annotated[AllServices | SomeServices, Field(discriminator="kind")]
 
 
 class Terms(Fact):
-    """What a share gives."""
+    """What a share gives, and when: from ``starts_at`` on (absent: from acceptance on) until ``ends_at``,
+    which is not part of it any more (absent: until somebody ends it)."""
 
     scope: Scope
     scripting: bool = False
+    starts_at: AwareDatetime | None = None
+    ends_at: AwareDatetime | None = None
+
+
+class _AllServicesOrder(AllServices):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _SomeServicesOrder(SomeServices):
+    model_config = ConfigDict(extra="forbid")
+    services: Annotated[dict[Id, PermissionSet], Field(max_length=1000)]
+
+
+class TermsOrder(Order):
+    """`Terms` as an instruction: a misspelt ``ends_at`` must never mean for ever.
+
+    A scope of some services may list none: then nothing is left of the share.
+    """
+
+    scope: Annotated[_AllServicesOrder | _SomeServicesOrder, Field(discriminator="kind")]
+    scripting: bool = False
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
+
+    def as_terms(self) -> Terms:
+        """The same as a fact; raises ValidationError when no service is listed."""
+        return Terms.model_validate(self.model_dump())
 
 
 def granted(terms: Terms, service_id: str, supported: frozenset[Permission]) -> frozenset[Permission]:
     """The permissions that ``terms`` give on one service of the shared device.
 
-    ``supported`` is what the service can do (directory.devices). A permission that the service does not
-    support is never granted, whatever the terms list. Scripting is granted with the share as a whole, on
-    each service that is in its scope.
+    ``supported`` is what the service can do (directory.devices). Start and end are the caller's to judge.
+    A permission that the service does not support is never granted, whatever the terms list. Scripting is
+    granted with the share as a whole, on each service that is in its scope.
     """
     match terms.scope:
         case AllServices(permissions=permissions):

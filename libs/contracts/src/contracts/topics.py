@@ -13,6 +13,14 @@ class Topic(NamedTuple):
     config: dict[str, str]
 
 
+_COMPACTED: Final = {
+    "cleanup.policy": "compact",
+    # What was deleted must be gone some day; compaction leaves the newest segment alone, so it ends in time.
+    "segment.ms": str(_DAY_MS),
+    "max.compaction.lag.ms": str(7 * _DAY_MS),
+}
+
+
 def _kept(days: int) -> dict[str, str]:
     return {"retention.ms": str(days * _DAY_MS)}
 
@@ -26,9 +34,10 @@ SHARE_EVENTS: Final = Topic(
     "share.events", DEVICE_PARTITIONS, {"retention.ms": "-1", "retention.bytes": "-1"}
 )
 WATERMARKS: Final = Topic("share.watermarks", 1, _kept(1))
-DIRECTORY_DEVICES: Final = Topic("directory.devices", DEVICE_PARTITIONS, {"cleanup.policy": "compact"})
-DIRECTORY_ACCOUNTS: Final = Topic("directory.accounts", 6, {"cleanup.policy": "compact"})
-DIRECTORY_CONTACTS: Final = Topic("directory.contacts", 6, {"cleanup.policy": "compact"})
+DIRECTORY_DEVICES: Final = Topic("directory.devices", DEVICE_PARTITIONS, _COMPACTED)
+DIRECTORY_ACCOUNTS: Final = Topic("directory.accounts", 6, _COMPACTED)
+DIRECTORY_CONTACTS: Final = Topic("directory.contacts", 6, _COMPACTED)
+DIRECTORY_PRESENCE: Final = Topic("directory.presence", DEVICE_PARTITIONS, _COMPACTED)
 ACCESS_EVENTS: Final = Topic("access.events", DEVICE_PARTITIONS, _kept(90))
 
 
@@ -45,6 +54,7 @@ TOPICS: Final = (
     DIRECTORY_DEVICES,
     DIRECTORY_ACCOUNTS,
     DIRECTORY_CONTACTS,
+    DIRECTORY_PRESENCE,
     ACCESS_EVENTS,
     dead_letters("share-command"),
     dead_letters("permission-projector"),

@@ -5,38 +5,54 @@
 # pyright: reportMissingTypeStubs=false, reportPrivateImportUsage=false
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiokafka  # noqa: TID251 - this is the module that may
 from aiokafka.abc import ConsumerRebalanceListener  # noqa: TID251 - as above
-from aiokafka.errors import KafkaError  # noqa: TID251 - as above
+from aiokafka.errors import KafkaError, KafkaTimeoutError  # noqa: TID251 - as above
 from aiokafka.partitioner import murmur2  # noqa: TID251 - as above
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as AdminTopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from servicekit.logging import get_logger
+
 __all__ = [
     "Admin",
     "Consumer",
     "DeadLetters",
+    "Headers",
     "KafkaError",
     "KafkaException",
+    "Membership",
     "Partition",
     "Producer",
+    "Reader",
+    "RebalanceListener",
     "Record",
+    "committed",
+    "dead_letter",
     "partition_of",
+    "record_of",
 ]
 
+log = get_logger(__name__)
+
 _ADMIN_SECONDS = 10.0
+_START_RETRY_SECONDS = 1.0
 _DEAD_LETTER_BYTES = 900_000
 _DEAD_LETTER_KEY_BYTES = 10_000
+_BATCH_BYTES = 16_384
 Headers = Sequence[tuple[str, bytes | None]]
 
 
+@lru_cache(maxsize=100_000)
 def partition_of(key: bytes, partitions: int) -> int:
     """Where a record with this key belongs: murmur2, as Kafka's own clients do it (librdkafka's differs)."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
@@ -50,8 +66,7 @@ class Partition:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record as the broker keeps it. ``timestamp_ms`` is milliseconds since 1970."""
 
     topic: str
@@ -64,18 +79,39 @@ class Record:
 
 
 class Producer:
-    """Idempotent producer, ``acks=all``, partitioned by murmur2 of the key. An async context manager."""
+    """Idempotent producer, ``acks=all``, partitioned by murmur2 of the key. An async context manager.
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
+    ``batch_bytes`` is what it packs together at most for one partition: more for who sends much at once.
+    """
+
+    def __init__(self, bootstrap: str, client_id: str, *, batch_bytes: int = _BATCH_BYTES) -> None:
         self._producer = aiokafka.AIOKafkaProducer(
             bootstrap_servers=bootstrap,
             client_id=client_id,
             enable_idempotence=True,
             acks="all",
             request_timeout_ms=10_000,
+            max_batch_size=batch_bytes,
             compression_type=None,
         )
         self._halted: asyncio.Task[Any] | None = None
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def lasting(cls, bootstrap: str, client_id: str) -> AsyncGenerator[Self]:
+        """One for the life of a process: whoever starts while the broker is away waits until it is there."""
+        while True:
+            producer = cls(bootstrap, client_id)
+            try:
+                await producer.__aenter__()
+                break
+            except (KafkaError, OSError) as error:
+                log.warning("broker_not_yet_up", error=type(error).__name__)
+                await asyncio.sleep(_START_RETRY_SECONDS)
+        try:
+            yield producer
+        finally:
+            await producer.__aexit__()
 
     async def __aenter__(self) -> Self:
         try:
@@ -119,11 +155,36 @@ class Producer:
         """
         await (await self.enqueue(topic, key, value, headers))
 
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; raises KafkaError when the cluster does not know it."""
+        return len(await self._producer.partitions_for(topic))
+
+    async def enqueue_packed(
+        self, place: Partition, records: Sequence[tuple[str, bytes | None, Headers]]
+    ) -> AsyncGenerator[tuple[int, asyncio.Future[object]]]:
+        """Hand many records (key, value, headers) of one partition to the sender, in their order.
+
+        Much cheaper than `enqueue` for each. Yields, for each pack that is made of them, the number of its
+        records and the future of its acknowledgement (raises KafkaError).
+        """
+        at = 0
+        while at < len(records):
+            pack = self._producer.create_batch()
+            begin = at
+            for key, value, headers in records[begin:]:
+                if pack.append(timestamp=None, key=key.encode(), value=value, headers=headers) is None:
+                    break  # it is full; a pack takes its first record whatever its size
+                at += 1
+            pack.close()
+            yield at - begin, await self._producer.send_batch(pack, place.topic, partition=place.number)
+
 
 PartitionsCallback = Callable[[set[Partition]], Awaitable[None]]
 
 
-class _Listener(ConsumerRebalanceListener):
+class RebalanceListener(ConsumerRebalanceListener):
+    """Awaits ``revoked`` with the partitions that go, then ``assigned`` with those that come."""
+
     def __init__(self, assigned: PartitionsCallback, revoked: PartitionsCallback) -> None:
         self._assigned, self._revoked = assigned, revoked
 
@@ -138,63 +199,21 @@ class _Listener(ConsumerRebalanceListener):
         await self._assigned({Partition(item.topic, item.partition) for item in assigned})
 
 
-class Consumer:
-    """A member of a consumer group that keeps its offsets elsewhere. An async context manager."""
+class Membership:
+    """A consumer that is a member of a group, whoever made it (`Consumer`, or FastStream)."""
 
-    def __init__(
-        self,
-        bootstrap: str,
-        *,
-        group: str,
-        topics: Sequence[str],
-        assigned: PartitionsCallback,
-        revoked: PartitionsCallback,
-    ) -> None:
-        self._consumer = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
-            group_id=group,
-            client_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=500,
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=1_000,
-            metadata_max_age_ms=30_000,
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    async def getmany(
+        self, places: Iterable[Partition] = (), *, timeout_ms: int, max_records: int
+    ) -> Mapping[Partition, list[Record]]:
+        """What arrived (of ``places``, if given), at most ``max_records``; empty after ``timeout_ms``."""
+        batches = await self._consumer.getmany(
+            *map(_raw, places), timeout_ms=timeout_ms, max_records=max_records
         )
-        self._topics = list(topics)
-        self._listener = _Listener(assigned, revoked)
-
-    async def __aenter__(self) -> Self:
-        self._consumer.subscribe(self._topics, listener=self._listener)
-        try:
-            await self._consumer.start()
-        except BaseException:
-            await self._consumer.stop()
-            raise
-        return self
-
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self._consumer.stop()
-
-    async def getmany(self, *, timeout_ms: int, max_records: int) -> Mapping[Partition, list[Record]]:
-        """What arrived, at most ``max_records``; empty after ``timeout_ms``."""
-        batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
         return {
-            Partition(place.topic, place.partition): [
-                Record(
-                    item.topic,
-                    item.partition,
-                    item.offset,
-                    item.key,
-                    item.value,
-                    tuple(item.headers),
-                    item.timestamp,
-                )
-                for item in items
-            ]
+            Partition(place.topic, place.partition): [record_of(item) for item in items]
             for place, items in batches.items()
         }
 
@@ -218,41 +237,166 @@ class Consumer:
         """Fetch ``place`` again."""
         self._consumer.resume(_raw(place))
 
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Store where the group goes on: the offset of the first record not yet finished.
+
+        Raises:
+            KafkaError: not stored; a partition is another member's by now, or the broker is away.
+        """
+        await self._consumer.commit({_raw(place): offset for place, offset in offsets.items()})
+
+
+class Consumer(Membership):
+    """A member of a consumer group that keeps its offsets elsewhere. An async context manager."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        group: str,
+        topics: Sequence[str],
+        assigned: PartitionsCallback,
+        revoked: PartitionsCallback,
+    ) -> None:
+        super().__init__(
+            aiokafka.AIOKafkaConsumer(
+                bootstrap_servers=bootstrap,
+                group_id=group,
+                client_id=group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                fetch_max_wait_ms=500,
+                session_timeout_ms=10_000,
+                heartbeat_interval_ms=1_000,
+                metadata_max_age_ms=30_000,
+            )
+        )
+        self._topics = list(topics)
+        self._listener = RebalanceListener(assigned, revoked)
+
+    async def __aenter__(self) -> Self:
+        self._consumer.subscribe(self._topics, listener=self._listener)
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+
+
+class Reader(Membership):
+    """Reads partitions from their first record on, or from where it is told to `seek`, and is in no group.
+
+    An async context manager.
+    """
+
+    def __init__(self, bootstrap: str, places: Iterable[Partition]) -> None:
+        super().__init__(
+            aiokafka.AIOKafkaConsumer(
+                bootstrap_servers=bootstrap,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+            )
+        )
+        self._places = [_raw(place) for place in places]
+
+    async def __aenter__(self) -> Self:
+        self._consumer.assign(self._places)
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+
+
+async def committed(bootstrap: str, group: str, places: Iterable[Partition]) -> dict[Partition, int]:
+    """Where a consumer group goes on, for each partition of which it has stored that with the broker.
+
+    Raises:
+        KafkaError: the broker does not answer, or not within 10 s.
+    """
+    # The admin client can ask this too, but has crashed the process where a coordinator had just been made.
+    consumer = aiokafka.AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False
+    )
+    wanted = [_raw(place) for place in places]
+    consumer.assign(wanted)  # without joining the group
+    try:
+        async with asyncio.timeout(_ADMIN_SECONDS):
+            await consumer.start()
+            found = {place: await consumer.committed(place) for place in wanted}
+    except TimeoutError:
+        raise KafkaTimeoutError(f"the coordinator of the group {group} does not answer") from None
+    finally:
+        await consumer.stop()
+    return {
+        Partition(place.topic, place.partition): offset
+        for place, offset in found.items()
+        if offset is not None
+    }
+
+
+def record_of(item: Any) -> Record:
+    """aiokafka's record as ours."""
+    return Record(
+        item.topic, item.partition, item.offset, item.key, item.value, tuple(item.headers), item.timestamp
+    )
+
 
 def _raw(place: Partition) -> Any:
     return aiokafka.TopicPartition(place.topic, place.number)
 
 
-class DeadLetters:
-    """Puts messages that cannot be read aside: original bytes and headers, and why.
+def dead_letter(record: Record, code: str, message: str) -> tuple[str | None, bytes | None, Headers]:
+    """Key, value and headers of the dead letter of ``record``: original bytes and headers, and why.
 
     What is too large to be sent again is kept in part, with its size and SHA-256; where it came from leads to
     the rest.
     """
+    value, key = record.value or b"", (record.key or b"")[:_DEAD_LETTER_KEY_BYTES]
+    given = sum(len(name.encode()) + len(text or b"") for name, text in record.headers)
+    whole = len(value) + len(record.key or b"") + given <= _DEAD_LETTER_BYTES
+    cut = [
+        ("latchkey-original-bytes", str(len(value)).encode()),
+        ("latchkey-original-sha256", hashlib.sha256(value).hexdigest().encode()),
+    ]
+    headers = [
+        *(record.headers if whole else cut),
+        ("latchkey-error-code", code.encode()),
+        ("latchkey-error", message.encode()[:2000]),
+        ("latchkey-source-topic", record.topic.encode()),
+        ("latchkey-source-partition", str(record.partition).encode()),
+        ("latchkey-source-offset", str(record.offset).encode()),
+    ]
+    text_key = None if record.key is None else key.decode("utf-8", "backslashreplace")
+    kept = record.value if whole else value[: _DEAD_LETTER_BYTES // 2]
+    if text_key is None and kept is None:
+        kept = b""  # a record has a key or a value
+    return text_key, kept, headers
+
+
+class DeadLetters:
+    """Puts messages that cannot be read aside, as `dead_letter` says."""
 
     def __init__(self, producer: Producer, topic: str) -> None:
         self._producer, self._topic = producer, topic
 
     async def put(self, record: Record, code: str, message: str) -> None:
         """Keep ``record``; raises KafkaError when it could not be kept (do not go on then)."""
-        value, key = record.value or b"", (record.key or b"")[:_DEAD_LETTER_KEY_BYTES]
-        given = sum(len(name.encode()) + len(text or b"") for name, text in record.headers)
-        whole = len(value) + len(record.key or b"") + given <= _DEAD_LETTER_BYTES
-        cut = [
-            ("latchkey-original-bytes", str(len(value)).encode()),
-            ("latchkey-original-sha256", hashlib.sha256(value).hexdigest().encode()),
-        ]
-        headers = [
-            *(record.headers if whole else cut),
-            ("latchkey-error-code", code.encode()),
-            ("latchkey-error", message.encode()[:2000]),
-            ("latchkey-source-topic", record.topic.encode()),
-            ("latchkey-source-partition", str(record.partition).encode()),
-            ("latchkey-source-offset", str(record.offset).encode()),
-        ]
-        text_key = None if record.key is None else key.decode("utf-8", "backslashreplace")
-        kept = record.value if whole else value[: _DEAD_LETTER_BYTES // 2]
-        await self._producer.send(self._topic, text_key, kept, headers)
+        await self._producer.send(self._topic, *dead_letter(record, code, message))
 
 
 class Admin:
@@ -267,7 +411,7 @@ class Admin:
         self, topics: Iterable[tuple[str, int, Mapping[str, str]]], *, replication: int = 1
     ) -> list[str]:
         """Create the topics (name, partitions, settings) that do not exist; returns the new ones' names."""
-        there = await self._existing()
+        there = await self.names()
         wanted = [
             NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config))
             for name, partitions, config in topics
@@ -278,7 +422,8 @@ class Admin:
             await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
         return [topic.topic for topic in wanted]
 
-    async def _existing(self) -> set[str]:
+    async def names(self) -> set[str]:
+        """All topics of the cluster."""
         metadata = await asyncio.to_thread(self._client.list_topics, timeout=_ADMIN_SECONDS)
         return set(metadata.topics)
 
@@ -290,9 +435,14 @@ class Admin:
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The offset that the next record of each partition will get."""
-        asked: dict[Any, Any] = {
-            AdminTopicPartition(place.topic, place.number): OffsetSpec.latest() for place in partitions
-        }
+        return await self._offsets(partitions, OffsetSpec.latest())
+
+    async def first_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The lowest offset that each partition still has, or the next when it has none."""
+        return await self._offsets(partitions, OffsetSpec.earliest())
+
+    async def _offsets(self, partitions: Iterable[Partition], spec: Any) -> dict[Partition, int]:
+        asked: dict[Any, Any] = {AdminTopicPartition(place.topic, place.number): spec for place in partitions}
         futures = self._client.list_offsets(asked, request_timeout=_ADMIN_SECONDS)
         results = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
         return {

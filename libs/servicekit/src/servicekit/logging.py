@@ -4,12 +4,14 @@ Logs of libraries go through the same formatter. A last step blacks out what loo
 a token or a stream URL, whoever logged it.
 """
 
+import json
 import logging
 import re
 import sys
 from typing import cast
 
 import structlog
+from pydantic_core import to_json
 from structlog.typing import EventDict, WrappedLogger
 
 _PRIVATE = re.compile(
@@ -20,9 +22,13 @@ _PRIVATE = re.compile(
 )
 
 
+_IN_A_WORD = re.compile(r"[@\s]|eyJ|://")
+"""Is in whatever the pattern finds. Most values have none of it, and to look for that is much cheaper."""
+
+
 def _black_out(value: object) -> object:
     if isinstance(value, str):
-        return _PRIVATE.sub("[hidden]", value)
+        return _PRIVATE.sub("[hidden]", value) if _IN_A_WORD.search(value) else value
     if isinstance(value, dict):
         return {key: _black_out(item) for key, item in cast("dict[object, object]", value).items()}
     if isinstance(value, list | tuple):
@@ -35,6 +41,13 @@ def hide_private(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     return {key: _black_out(value) for key, value in event.items()}
 
 
+def _json(event: EventDict, **_: object) -> str:
+    try:
+        return to_json(event, fallback=str).decode()
+    except ValueError:  # half of a surrogate, which UTF-8 cannot have
+        return json.dumps(event, default=str)
+
+
 def configure(service: str, *, level: str = "info", style: str = "json") -> None:
     """Send this process's logs, the libraries' included, to standard output."""
     shared: list[structlog.typing.Processor] = [
@@ -44,16 +57,17 @@ def configure(service: str, *, level: str = "info", style: str = "json") -> None
         structlog.processors.format_exc_info,
         hide_private,
     ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(default=str)
+        structlog.processors.JSONRenderer(serializer=_json)
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    )
+    # Ours go straight to the output: by way of the standard library a line takes three times as long.
+    structlog.configure(
+        processors=[*shared, renderer],
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(

@@ -46,8 +46,14 @@ async def open_pool(
     min_size: int = 1,
     max_size: int = 10,
     settings: Mapping[str, str] | None = None,
+    stateless: bool = False,
+    on_connect: str | None = None,
 ) -> Pool:
     """A pool whose sessions hold no lock when they stall (5 s), waiting up to 30 s for a server that starts.
+
+    ``stateless``: whoever uses a session changes nothing in it that outlives his transaction (no settings, no
+    LISTEN, no session locks), so that it need not be cleaned, which is one more round trip, after each use.
+    ``on_connect`` is executed once in each new session.
 
     Raises:
         OSError, asyncpg.PostgresError: the server cannot be reached or refuses the role.
@@ -59,17 +65,29 @@ async def open_pool(
         **({"search_path": search_path} if search_path else {}),
         **(settings or {}),
     }
+
+    async def prepare(connection: Connection) -> None:
+        await connection.execute(on_connect or "")
+
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
             return await asyncpg.create_pool(
-                dsn, min_size=min_size, max_size=max_size, server_settings=server_settings
+                dsn,
+                min_size=min_size,
+                max_size=max_size,
+                server_settings=server_settings,
+                reset=_leave_as_it_is if stateless else None,
+                init=None if on_connect is None else prepare,
             )
         except (OSError, asyncpg.CannotConnectNowError) as error:
             if time.monotonic() > deadline:
                 raise
             log.warning("database_not_yet_up", error=repr(error))
             await asyncio.sleep(0.5)
+
+
+async def _leave_as_it_is(_connection: object) -> None: ...
 
 
 def parse_queries(text: str) -> dict[str, str]:
@@ -85,9 +103,9 @@ def parse_queries(text: str) -> dict[str, str]:
     return {name: body.strip() for name, body in zip(names, bodies, strict=True)}
 
 
-def load_queries(package: str) -> dict[str, str]:
-    """The statements of ``<package>/sql/queries.sql``; see `parse_queries`."""
-    return parse_queries(resources.files(package).joinpath("sql/queries.sql").read_text())
+def load_queries(package: str, file: str = "queries.sql") -> dict[str, str]:
+    """The statements of ``<package>/sql/<file>``; see `parse_queries`."""
+    return parse_queries(resources.files(package).joinpath("sql", file).read_text())
 
 
 async def migrate(dsn: str, package: str) -> list[str]:

@@ -1,10 +1,44 @@
 """The settings every process has. A service's own class adds its fields; all come from ``LATCHKEY_*``."""
 
+import ipaddress
 import sys
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_ASYMMETRIC = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: a loopback address, or ``localhost``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _protected_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        raise ValueError("must be https: over plain http, sign-in can be read on the way (loopback excepted)")
+    return value
+
+
+def _asymmetric_only(value: tuple[str, ...]) -> tuple[str, ...]:
+    if unsafe := sorted(set(value) - _ASYMMETRIC):
+        raise ValueError(f"{', '.join(unsafe)}: only {', '.join(sorted(_ASYMMETRIC))} are safe here")
+    return value
+
+
+ProtectedAddress = Annotated[str, AfterValidator(_protected_address)]
+"""An address of which nothing can be read or changed on the way: https, or http on this machine."""
+
+SignatureAlgorithms = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_asymmetric_only)]
+"""JSON Web Algorithms (RFC 7518) whose verifier cannot sign."""
 
 
 class _Settings(BaseSettings):

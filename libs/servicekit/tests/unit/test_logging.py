@@ -61,3 +61,19 @@ def test_a_line_is_json_with_the_service_and_the_correlation_id(output: io.Strin
         "test",
         "info",
     )
+
+
+def test_what_json_does_not_know_is_written_as_text(output: io.StringIO) -> None:
+    log = service_logging.get_logger("x")
+    log.info("odd", half="\ud800", when=frozenset({1}), reason=ValueError("no"))
+    log.info("odd", when=object(), reason=ValueError("no"))
+    first, second = map(json.loads, output.getvalue().splitlines())
+    assert (first["half"], first["reason"]) == ("\ud800", "no")
+    assert second["when"].startswith("<object")
+
+
+def test_what_is_below_the_level_is_not_written(output: io.StringIO) -> None:
+    log = service_logging.get_logger("x")
+    log.debug("detail")
+    logging.getLogger("some.library").debug("detail")
+    assert not output.getvalue()
