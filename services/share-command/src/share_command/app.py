@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from fastapi import FastAPI
 from faststream.kafka import KafkaBroker
@@ -13,10 +14,13 @@ from servicekit.inbox import Inbox
 from servicekit.kafka import Admin
 from servicekit.runtime import Background
 from share_command import http
-from share_command.consumer import CommandConsumer, Publisher
+from share_command.consumer import CommandConsumer
 from share_command.directory import Directory
-from share_command.handlers import Handlers
+from share_command.domain import Rules
+from share_command.erasing import Heartbeat
+from share_command.handlers import Expiry, Handlers, Limits, system_clock
 from share_command.outbox import Waker
+from share_command.publisher import Publisher
 from share_command.relay import Relay
 from share_command.settings import RelaySettings, Settings
 from share_command.store import SOURCE
@@ -36,7 +40,10 @@ def build(settings: Settings, pool: pg.Pool) -> App:
     """The serving process: HTTP, commands from Kafka, and the directories."""
     prefix = settings.topic_prefix
     waker = Waker(pool)
-    handlers = Handlers(pool, waker.wake)
+    rules = Rules(invitation_life=timedelta(days=settings.invitation_days))
+    limits = Limits(settings.shares_per_device, settings.shares_per_owner)
+    handlers = Handlers(pool, waker.wake, clock=system_clock, rules=rules, limits=limits)
+    expiry = Expiry(pool, waker.wake, system_clock)
     consumer = CommandConsumer(
         broker=KafkaBroker(
             settings.kafka_bootstrap,
@@ -51,7 +58,12 @@ def build(settings: Settings, pool: pg.Pool) -> App:
         answers=Publisher(settings.kafka_bootstrap, prefix),
         dead_letters=Publisher(settings.kafka_bootstrap, prefix),
     )
-    directory = Directory(prefix, Publisher(settings.kafka_bootstrap, prefix).put_aside)
+    directory = Directory(
+        prefix,
+        Publisher(settings.kafka_bootstrap, prefix).put_aside,
+        committed=waker.wake,
+        clock=system_clock,
+    )
     inbox = Inbox(
         bootstrap=settings.kafka_bootstrap,
         group=f"{prefix}{SOURCE}-directory",
@@ -71,9 +83,9 @@ def build(settings: Settings, pool: pg.Pool) -> App:
         web,
         handlers=handlers,
         caller=InternalCallers(settings.internal_keys, SOURCE),
-        link_secret=settings.link_secret.get_secret_value(),
+        settings=settings,
     )
-    return App(web, (waker.run, consumer.run, inbox.run))
+    return App(web, (waker.run, consumer.run, inbox.run, expiry.run))
 
 
 def build_relay(settings: RelaySettings) -> App:
@@ -84,4 +96,5 @@ def build_relay(settings: RelaySettings) -> App:
         topic_prefix=settings.topic_prefix,
         admin=Admin(settings.kafka_bootstrap),
     )
-    return App(create_app("share-command relay", {"relay": relay.healthy}), (relay.run,))
+    heartbeat = Heartbeat(settings.postgres_dsn.get_secret_value())
+    return App(create_app("share-command relay", {"relay": relay.healthy}), (relay.run, heartbeat.run))

@@ -1,100 +1,46 @@
 """Commands from Kafka (``share.commands``): same handlers as over HTTP, an answer for each.
 
-At least once: an offset is committed after the answer was published, and a command id makes a repeat
-harmless. Records of a partition are served in order; while the database or the broker is away, the one at
-hand is tried again and none behind it is begun.
+Commands of many keys are served at once, those of one key in order, and so are their answers. At least once:
+an offset is committed after the answers to all before it were acknowledged, and a command id makes a repeat
+harmless. While the database or the broker is away, the commands at hand are tried again and none behind them
+of their keys is begun.
 """
 
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from faststream.kafka.annotations import KafkaMessage
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from contracts import codec, topics
 from contracts.base import CommandId
-from contracts.commands import (
-    AcceptShare,
-    AnyCommand,
-    AnyCommandResult,
-    CommandRefused,
-    LeaveShare,
-    RejectShare,
-    RequestShare,
-    RevokeShare,
-)
-from servicekit.kafka import DeadLetters, KafkaError, Producer, Record
+from contracts.commands import COMMAND_TYPES, AnyCommand, AnyCommandResult, CommandRefused
+from servicekit.kafka import KafkaError, Membership, Partition, RebalanceListener, Record, record_of
 from servicekit.logging import get_logger
 from servicekit.telemetry import correlated
-from share_command.errors import IdempotencyConflict, Refused, TimedOut, Unavailable
+from share_command.errors import IdempotencyConflict, RateLimited, Refused, TimedOut, Unavailable
 from share_command.handlers import Handlers
+from share_command.lanes import Assigned, Lanes
 from share_command.metrics import DEAD_LETTERS
+from share_command.publisher import Publisher
 from share_command.store import SOURCE
 
 log = get_logger(__name__)
 
-_COMMANDS = (RequestShare, AcceptShare, RejectShare, RevokeShare, LeaveShare)
 _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
-_NEVER_TAKEN = frozenset({10, 18, 87})
-"""Kafka's error codes MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_RECORD: no later attempt differs."""
 
+_AT_ONCE = 32
+_TAKEN_TOGETHER = 64
+_COMMIT_SECONDS = 0.05
+_REVOKE_SECONDS = 2.0
+_STOP_SECONDS = 2.0
 _RETRY_FIRST_SECONDS, _RETRY_MOST_SECONDS = 0.2, 5.0
-
-
-class Publisher:
-    """Sends until the broker has taken it; a producer that failed is replaced. One sender at a time."""
-
-    def __init__(self, bootstrap: str, topic_prefix: str) -> None:
-        self._bootstrap, self._prefix = bootstrap, topic_prefix
-        self._producer: Producer | None = None
-        self._lock = asyncio.Lock()
-
-    async def answer(self, key: str | None, result: codec.Envelope) -> None:
-        """Publish the answer to a command."""
-        topic = self._prefix + topics.COMMAND_RESULTS.name
-        await self._until_sent(lambda producer: producer.send(topic, key, codec.encode(result)))
-
-    async def put_aside(self, record: Record, code: str, message: str) -> None:
-        """Keep an unreadable record in the dead-letter topic; one refused there for good is only logged."""
-        topic = self._prefix + topics.dead_letters(SOURCE).name
-        try:
-            await self._until_sent(lambda producer: DeadLetters(producer, topic).put(record, code, message))
-        except KafkaError as error:
-            log.error("dead_letter_lost", topic=record.topic, partition=record.partition,
-                      offset=record.offset, code=code, error=type(error).__name__)  # fmt: skip
-
-    async def close(self) -> None:
-        """Let go of the broker."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.halt()  # whatever it still had was not waited for by anyone
-            await producer.__aexit__()
-
-    async def _until_sent(self, send: Callable[[Producer], Awaitable[None]]) -> None:
-        delay = _RETRY_FIRST_SECONDS
-        async with self._lock:
-            while True:
-                try:
-                    if self._producer is None:
-                        self._producer = await Producer(self._bootstrap, SOURCE).__aenter__()
-                    await send(self._producer)
-                except KafkaError as error:
-                    if getattr(error, "errno", None) in _NEVER_TAKEN:
-                        await self.close()
-                        raise
-                    log.warning("publish_failed", error=type(error).__name__, retry_in_seconds=delay)
-                    await self.close()
-                    await asyncio.sleep(delay)
-                    delay = min(delay * 2, _RETRY_MOST_SECONDS)
-                else:
-                    return
 
 
 class CommandConsumer:
@@ -111,14 +57,22 @@ class CommandConsumer:
     ) -> None:
         self._broker, self._handlers = broker, handlers
         self._answers, self._dead_letters = answers, dead_letters  # neither waits for the other
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._committing = asyncio.Lock()
+        self._lanes = Lanes(
+            self._serve,
+            pause=lambda place: self._membership().pause(place),
+            resume=lambda place: self._membership().resume(place),
+        )
         self._subscriber = broker.subscriber(
             topic_prefix + topics.SHARE_COMMANDS.name,
             group_id=f"{topic_prefix}{SOURCE}",
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,  # the default commits before the handler has run
             heartbeat_interval_ms=1_000,
+            listener=RebalanceListener(_nothing, self._revoked),
             parser=_parse,
-            decoder=_undecoded,
+            decoder=_whole,
             no_reply=True,
         )
         self._subscriber(self._on_message)
@@ -131,6 +85,7 @@ class CommandConsumer:
             RuntimeError: the consuming task has died.
         """
         delay = _RETRY_FIRST_SECONDS
+        committer = asyncio.create_task(self._commit_for_ever())
         try:
             while not self._started:
                 try:
@@ -141,9 +96,13 @@ class CommandConsumer:
                     await self._broker.stop()
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, _RETRY_MOST_SECONDS)
-            await asyncio.wait(self._subscriber.tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*self._subscriber.tasks, committer}, return_when=asyncio.FIRST_COMPLETED)
             raise RuntimeError("the consuming task has died")
         finally:
+            committer.cancel()
+            await self._lanes.stop(_STOP_SECONDS)
+            if self._started:
+                await self._commit(_STOP_SECONDS)
             self._started = False
             await self._broker.stop()
             await self._answers.close()
@@ -154,40 +113,84 @@ class CommandConsumer:
         if not self._started:
             raise RuntimeError("the command consumer is not connected to the broker")
 
-    async def _on_message(self, message: KafkaMessage) -> None:
-        record = _record(message)
-        fields = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        with structlog.contextvars.bound_contextvars(**fields):
-            await self._serve(record)
-            try:
-                await message.ack()
-            except KafkaError as error:  # the partition went to another member, who serves it again
-                log.warning("offset_not_committed", error=type(error).__name__)
+    async def _on_message(self, record: Any) -> None:
+        """Take a record, and with it what has arrived behind it: it is served beside the consuming.
 
-    async def _serve(self, record: Record) -> None:
-        key = None if record.key is None else record.key.decode("utf-8", "backslashreplace")
+        It asks FastStream for nothing but the decoded body: each further argument is looked up in a thread.
+        """
+        self._lanes.add(record)
         try:
-            message, command = codec.decode_as(record.value, _COMMANDS)
-        except codec.DecodeError as error:
-            message_id, command_id = _ids_of(record.value)
-            await self._put_aside(record, error.code, str(error))
-            if command_id is not None:
+            arrived = await self._membership().getmany(timeout_ms=0, max_records=_TAKEN_TOGETHER)
+        except KafkaError as error:  # the next message meets it again
+            log.warning("nothing_fetched", error=type(error).__name__)
+            return
+        for records in arrived.values():
+            for other in records:
+                self._lanes.add(other)
+
+    def _membership(self) -> Membership:
+        return Membership(self._subscriber.consumer)
+
+    async def _commit_for_ever(self) -> None:
+        while True:
+            await self._lanes.news.wait()
+            self._lanes.news.clear()
+            if not await self._commit():
+                self._lanes.news.set()
+            await asyncio.sleep(_COMMIT_SECONDS)
+
+    async def _commit(self, seconds: float | None = None) -> bool:
+        """Whether all that is finished is committed, within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds), self._committing:
+                offsets = self._lanes.committable()
+                if offsets:
+                    await self._membership().commit(offsets)
+                    self._lanes.committed(offsets)
+        except (KafkaError, TimeoutError) as error:  # it is served again, by us or by who has it then
+            log.warning("offset_not_committed", error=type(error).__name__)
+            return False
+        return True
+
+    async def _revoked(self, places: set[Partition]) -> None:
+        await self._commit(_REVOKE_SECONDS)
+        self._lanes.lose(places)
+
+    async def _serve(self, record: Record, assigned: Assigned) -> "asyncio.Future[None] | None":
+        """Serve one record; the answer's acknowledgement, if it has one."""
+        fields = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        key = None if record.key is None else record.key.decode("utf-8", "backslashreplace")
+        with structlog.contextvars.bound_contextvars(**fields):
+            try:
+                message, command = codec.decode_as(record.value, COMMAND_TYPES)
+            except codec.DecodeError as error:
+                message_id, command_id = _ids_of(record.value)
+                await self._put_aside(record, error.code, str(error))
+                if command_id is None:
+                    return None
                 with correlated(None) as correlation:
                     refused = CommandRefused(command_id=command_id, code=error.code, message=str(error))
-                    await self._answers.answer(key, _envelope(refused, correlation, message_id))
-            return
-        with correlated(message.correlationid), structlog.contextvars.bound_contextvars(event_id=message.id):
-            result = await self._result(record, command)
-            await self._answers.answer(key, _envelope(result, message.correlationid, message.id))
+                    return self._answers.answer(key, _envelope(refused, correlation, message_id))
+            with (
+                correlated(message.correlationid),
+                structlog.contextvars.bound_contextvars(event_id=message.id),
+            ):
+                result = await self._result(record, command, assigned)
+                if result is None or assigned.lost:  # whoever has the partition now answers
+                    return None
+                return self._answers.answer(key, _envelope(result, message.correlationid, message.id))
 
-    async def _result(self, record: Record, command: AnyCommand) -> AnyCommandResult:
+    async def _result(
+        self, record: Record, command: AnyCommand, assigned: Assigned
+    ) -> AnyCommandResult | None:
+        """The answer to a command; none when the partition was lost before there was one."""
         delay = _RETRY_FIRST_SECONDS
-        while True:
+        while not assigned.lost:
             try:
-                return await self._handlers.handle(command)
-            except (Refused, IdempotencyConflict) as error:
-                fields = {"command_id": command.command_id, "code": error.code, "message": error.message}
-                return CommandRefused.model_validate({**error.details, **fields})
+                async with self._slots:
+                    return await self._handlers.handle(command)
+            except (Refused, IdempotencyConflict, RateLimited) as error:
+                return _refused(command, error)
             except TimedOut as error:  # it would be ended again and hold up all behind it
                 await self._put_aside(record, error.code, error.message)
                 return CommandRefused(command_id=command.command_id, code=error.code, message=error.message)
@@ -200,11 +203,20 @@ class CommandConsumer:
                 text = "Something failed here. It is logged, and the message is kept."
                 await self._put_aside(record, "INTERNAL", text)
                 return CommandRefused(command_id=command.command_id, code="INTERNAL", message=text)
+        return None
 
     async def _put_aside(self, record: Record, code: str, message: str) -> None:
         log.warning("command_put_aside", code=code)
         DEAD_LETTERS.labels(code).inc()
         await self._dead_letters.put_aside(record, code, message)
+
+
+async def _nothing(_assigned: set[Partition]) -> None: ...
+
+
+def _refused(command: AnyCommand, error: Refused | IdempotencyConflict | RateLimited) -> CommandRefused:
+    fields = {"command_id": command.command_id, "code": error.code, "message": error.message}
+    return CommandRefused.model_validate({**error.details, **fields})
 
 
 def _envelope(result: AnyCommandResult, correlation: str | None, causation: str | None) -> codec.Envelope:
@@ -232,18 +244,6 @@ async def _parse(raw: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
     return message
 
 
-async def _undecoded(message: Any) -> bytes:
-    return cast("bytes", message.body)
-
-
-def _record(message: KafkaMessage) -> Record:
-    raw = cast("Any", message.raw_message)  # aiokafka ships no types
-    return Record(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        key=raw.key,
-        value=raw.value,
-        headers=tuple(raw.headers),
-        timestamp_ms=raw.timestamp,
-    )
+async def _whole(message: Any) -> Record:
+    """A record is decoded where a bad one can be put aside, with its key and its headers."""
+    return record_of(message.raw_message)

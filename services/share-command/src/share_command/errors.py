@@ -4,13 +4,19 @@
     ├── Refused                     decided; stored as the command's answer
     │   ├── DeviceNotFound          DEVICE_NOT_FOUND
     │   ├── ServiceNotOnDevice      SERVICE_NOT_ON_DEVICE
-    │   ├── InvalidEmail            INVALID_EMAIL
+    │   ├── InvalidAddress
+    │   │   ├── InvalidEmail        INVALID_EMAIL
+    │   │   └── InvalidPhone        INVALID_PHONE
+    │   ├── ContactNotFound         CONTACT_NOT_FOUND
     │   ├── SelfShare               SELF_SHARE
     │   ├── NotARecipient           NOT_A_RECIPIENT
+    │   ├── InvalidPeriod           INVALID_PERIOD
     │   ├── Conflict                CONFLICT
     │   └── LimitReached            LIMIT_REACHED
     ├── IdempotencyConflict         IDEMPOTENCY_CONFLICT
+    ├── RateLimited                 RATE_LIMITED
     ├── InvalidLink                 INVALID_LINK
+    ├── InvalidContactCode          INVALID_CONTACT_CODE
     ├── TimedOut                    TIMED_OUT
     └── Unavailable                 UNAVAILABLE
 
@@ -56,10 +62,33 @@ class ServiceNotOnDevice(Refused):
     code, status = "SERVICE_NOT_ON_DEVICE", 422
 
 
-class InvalidEmail(Refused):
+class InvalidAddress(Refused):
+    """This is not an address that can be invited. Correct it."""
+
+
+class InvalidEmail(InvalidAddress):
     """This is not an e-mail address. Correct it."""
 
     code, status = "INVALID_EMAIL", 422
+
+
+class InvalidPhone(InvalidAddress):
+    """This is not a telephone number. Write it with its country code, as in +49 151 12345678."""
+
+    code, status = "INVALID_PHONE", 422
+
+
+class ContactNotFound(Refused):
+    """There is no such contact in your contact book. Look at the book, or name the address."""
+
+    code, status = "CONTACT_NOT_FOUND", 404
+
+
+class InvalidPeriod(Refused):
+    """This leaves no time: an end must lie in the future, and after the start. Correct it; to end a share
+    now, revoke it."""
+
+    code, status = "INVALID_PERIOD", 422
 
 
 class SelfShare(Refused):
@@ -92,6 +121,18 @@ class IdempotencyConflict(ShareCommandError):
     code, status = "IDEMPOTENCY_CONFLICT", 409
 
 
+class RateLimited(ShareCommandError):
+    """This was asked too often. Wait as long as `retry_after_seconds` says, then ask again."""
+
+    code, status = "RATE_LIMITED", 429
+
+
+class InvalidContactCode(ShareCommandError):
+    """This contact code is not valid any more. Ask its owner to show a new one, and scan that."""
+
+    code, status = "INVALID_CONTACT_CODE", 404
+
+
 class InvalidLink(ShareCommandError):
     """This link cannot be used by this account. Open the newest mail you got, or sign in with the account
     that has verified the invited address."""
@@ -118,8 +159,11 @@ REFUSALS: Mapping[str, type[Refused]] = {
         DeviceNotFound,
         ServiceNotOnDevice,
         InvalidEmail,
+        InvalidPhone,
+        ContactNotFound,
         SelfShare,
         NotARecipient,
+        InvalidPeriod,
         Conflict,
         LimitReached,
     )
@@ -129,7 +173,9 @@ REFUSALS: Mapping[str, type[Refused]] = {
 ALL: tuple[type[ShareCommandError], ...] = (
     *REFUSALS.values(),
     IdempotencyConflict,
+    RateLimited,
     InvalidLink,
+    InvalidContactCode,
     TimedOut,
     Unavailable,
 )

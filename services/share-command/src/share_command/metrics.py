@@ -13,6 +13,16 @@ RETRIES: Final = Counter(
     "share_command_retries_total",
     "Attempts ended by the database and begun again. Many: overload, contention, or a database that is away.",
 )
+APART: Final = Counter(
+    "share_command_shared_transactions_undone_total",
+    "Transactions of several commands that were undone and run one by one. Many: refusals, or a device named "
+    "in several ways at once.",
+    ["error"],
+)
+EXPIRED: Final = Counter(
+    "shares_expired_total",
+    "Shares and invitations that time ended. Many at once: a batch that ended together.",
+)
 DEAD_LETTERS: Final = Counter(
     "share_command_dead_letters_total",
     "Messages put aside as unreadable, each a message that somebody thinks was heard.",

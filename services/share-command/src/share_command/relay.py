@@ -1,9 +1,11 @@
 """The relay: sends the outbox to Kafka, in order, at least once; and proves each second how far it is.
 
 One relay is active (advisory lock); others stand by. It sends the lowest rows together and deletes those
-acknowledged. After the first failure nothing more is sent by that producer, since a later record would
-overtake the failed one: a new producer begins again at the lowest id. It remembers no "last id", because a
-transaction may commit a lower id after a higher one.
+acknowledged. While a full batch is on its way it reads and sends the next one: in a transaction that has
+deleted the first, so that the lowest rows left are those not on their way, and that commits once the first is
+acknowledged. It remembers no "last id", because a transaction may commit a lower id after a higher one.
+After the first failure nothing more is sent by that producer, since a later record would overtake the failed
+one: the transaction is undone, and a new producer begins again at the lowest id.
 
 A row that no broker would ever take, because it is too large, is held: an alarm, and with it only the later
 rows of its key. All others go on; the proof stands still until somebody has mended or removed that row.
@@ -14,6 +16,7 @@ says something each second, also while it waits for the broker.
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,11 +24,12 @@ from datetime import datetime
 from typing import TypeAlias
 
 import asyncpg
+import asyncpg.transaction
 
 from contracts import codec, topics
 from contracts.watermarks import TopicEnds, Watermark
 from servicekit import pg
-from servicekit.kafka import Admin, KafkaError, KafkaException, Partition, Producer
+from servicekit.kafka import Admin, Headers, KafkaError, KafkaException, Partition, Producer, partition_of
 from servicekit.logging import get_logger
 from share_command.metrics import (
     OUTBOX_HELD,
@@ -49,7 +53,8 @@ PROVED = (
 """The topics whose ends a watermark states."""
 
 _LOCK = 0x1A7C_0B0C
-_BATCH = 500
+_BATCH = 1_000
+_PACK_BYTES = 131_072
 _POLL_SECONDS = 0.5
 _STANDBY_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 1.0
@@ -67,7 +72,7 @@ class _Row:
     id: int
     topic: str
     key: str
-    value: bytes
+    value: bytes | None
     correlation_id: str | None
 
 
@@ -124,13 +129,14 @@ class Relay:
                 "idle_session_timeout": _IDLE_LIMIT,
                 "idle_in_transaction_session_timeout": _IDLE_LIMIT,
                 "statement_timeout": "30s",
+                "synchronous_commit": "off",  # it only deletes: what comes back is sent again
             },
         )
         try:
             self._connected = True
             while not await connection.fetchval(self._sql["become_the_relay"], _LOCK):  # noqa: ASYNC110 - the lock is held by another process
                 await asyncio.sleep(_STANDBY_SECONDS)
-            async with Producer(self._bootstrap, "share-command-relay") as producer:
+            async with Producer(self._bootstrap, "share-command-relay", batch_bytes=_PACK_BYTES) as producer:
                 try:
                     log.info("relay_active")
                     RELAY_ACTIVE.set(1)
@@ -151,21 +157,33 @@ class Relay:
         next_mark = time.monotonic()
         publishing: asyncio.Task[None] | None = None
         held: _Held = {}
+        sender = _Sender(producer, self._prefix)
+        on_its_way: _Batch | None = None
         try:
             while True:
+                if on_its_way is not None and len(on_its_way.ids) < _BATCH:  # nothing waits behind it
+                    await self._move(connection, None, sender, on_its_way, None)
+                    on_its_way = None
                 news.clear()
                 if mark is None and time.monotonic() >= next_mark:
-                    mark = await self._mark(connection)
+                    mark = await self._mark(connection)  # before the transaction: it must see all rows
                     next_mark = time.monotonic() + _WATERMARK_SECONDS
                 if publishing is not None and publishing.done():
                     publishing.result()
                     publishing = None
+                transaction = None
+                if on_its_way is not None:
+                    transaction = connection.transaction()
+                    await transaction.start()
+                    await connection.execute(self._sql["drop_outbox_rows"], on_its_way.ids)
                 rows = await self._lowest(connection, held)
-                if mark is not None and not held and _is_sent(mark, rows) and publishing is None:
+                lowest = min((batch.ids[0] for batch in (on_its_way, rows) if batch), default=None)
+                if mark is not None and not held and publishing is None and _is_sent(mark, lowest):
                     publishing = asyncio.create_task(self._publish(mark, producer))
                     mark = None
-                if rows:
-                    await self._send(connection, producer, rows)
+                if rows or on_its_way:
+                    await self._move(connection, transaction, sender, on_its_way, rows)
+                    on_its_way = rows
                     continue
                 OUTBOX_OLDEST.set(await connection.fetchval(self._sql["oldest_outbox_age"]) or 0)
                 with contextlib.suppress(TimeoutError):
@@ -175,8 +193,8 @@ class Relay:
             if publishing is not None:
                 publishing.cancel()
 
-    async def _lowest(self, connection: pg.Connection, held: _Held) -> list[_Row]:
-        """The lowest rows that can be sent; brings ``held`` up to date."""
+    async def _lowest(self, connection: pg.Connection, held: _Held) -> "_Batch | None":
+        """The lowest rows that can be sent, if there are any; brings ``held`` up to date."""
         if held:
             ids = await connection.fetch(self._sql["held_outbox_rows"], list(held.values()), codec.MAX_BYTES)
             still = {row["id"] for row in ids}
@@ -189,29 +207,49 @@ class Relay:
         for item in found:
             row = _Row(item["id"], item["topic"], item["key"], item["value"], item["correlation_id"])
             place = row.topic, row.key
-            if place not in held and len(row.value) > codec.MAX_BYTES:
+            if place not in held and len(row.value or b"") > codec.MAX_BYTES:
                 held[place] = row.id
-                log.error("outbox_row_unsendable", row=row.id, topic=row.topic, bytes=len(row.value))
+                log.error("outbox_row_unsendable", row=row.id, topic=row.topic, bytes=len(row.value or b""))
             if place not in held:
                 rows.append(row)
         OUTBOX_HELD.set(len(held))
-        return rows
+        return _Batch(rows) if rows else None
 
-    async def _send(self, connection: pg.Connection, producer: Producer, rows: Sequence[_Row]) -> None:
-        """Send the rows and delete those acknowledged, up to the first that was not; then raise."""
-        batch = _Batch(producer, rows, self._prefix)
-        sending = asyncio.create_task(batch.send())
+    async def _move(
+        self,
+        connection: pg.Connection,
+        transaction: asyncpg.transaction.Transaction | None,
+        sender: "_Sender",
+        before: "_Batch | None",
+        rows: "_Batch | None",
+    ) -> None:
+        """Send ``rows`` behind the batch ``before``, and have that one deleted once it is acknowledged.
+
+        ``transaction`` has deleted it. It is taken back when the broker is slow, so that it keeps nothing
+        from being vacuumed.
+
+        Raises:
+            SendError, KafkaError: at the first failure; what was acknowledged of both is deleted.
+        """
+        work = asyncio.create_task(sender.move(before, rows))
         try:
-            while not (await asyncio.wait({sending}, timeout=_KEEP_ALIVE_SECONDS))[0]:
-                age = await connection.fetchval(self._sql["oldest_outbox_age"])
-                OUTBOX_OLDEST.set(age or 0)
+            if not (await asyncio.wait({work}, timeout=_KEEP_ALIVE_SECONDS))[0] and transaction is not None:
+                await transaction.rollback()
+                transaction = None
+            while not (await asyncio.wait({work}, timeout=_KEEP_ALIVE_SECONDS))[0]:
+                OUTBOX_OLDEST.set(await connection.fetchval(self._sql["oldest_outbox_age"]) or 0)
         finally:
-            sending.cancel()
-        sent = batch.acknowledged()
-        if sent:
-            await connection.execute(self._sql["drop_outbox_rows"], sent)
-            OUTBOX_SENT.inc(len(sent))
-        sending.result()
+            work.cancel()
+        if work.exception() is None and transaction is not None:
+            await transaction.commit()
+        else:
+            if transaction is not None:
+                await transaction.rollback()
+            done = [row_id for batch in (before, rows) if batch for row_id in batch.acknowledged()]
+            await connection.execute(self._sql["drop_outbox_rows"], done)
+        work.result()
+        if before is not None:
+            OUTBOX_SENT.inc(len(before.ids))
 
     async def _mark(self, connection: pg.Connection) -> _Mark:
         as_of = await connection.fetchval(self._sql["database_clock"])
@@ -229,45 +267,108 @@ class Relay:
 
 
 class _Batch:
-    """Rows on their way to the broker."""
+    """Rows that are sent together; at least one."""
 
-    def __init__(self, producer: Producer, rows: Sequence[_Row], prefix: str) -> None:
-        self._producer, self._rows, self._prefix = producer, rows, prefix
-        self._acks: list[asyncio.Future[object]] = []
-        self._failure: BaseException | None = None
-
-    async def send(self) -> None:
-        """Enqueue all, then wait for the acknowledgements.
-
-        Raises:
-            SendError, KafkaError: at the first failure.
-        """
-        for row in self._rows:
-            headers = [("correlation_id", row.correlation_id.encode())] if row.correlation_id else []
-            ack = await self._producer.enqueue(self._prefix + row.topic, row.key, row.value, headers)
-            ack.add_done_callback(self._watch)
-            self._acks.append(ack)
-            self._raise_failure()
-        await asyncio.wait(self._acks, return_when=asyncio.FIRST_EXCEPTION)
-        self._raise_failure()
-
-    def _watch(self, ack: "asyncio.Future[object]") -> None:
-        if not ack.cancelled() and ack.exception() is not None and self._failure is None:
-            self._producer.halt()  # at once: a record behind this one must not overtake it
-            self._failure = ack.exception()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise SendError(repr(self._failure)) from self._failure
+    def __init__(self, rows: Sequence[_Row]) -> None:
+        self.rows = rows
+        self.ids = [row.id for row in rows]
+        self.packs: list[_Pack] = []
 
     def acknowledged(self) -> list[int]:
-        """Ids of the rows before the first that was not acknowledged."""
+        """Ids of the rows of each partition before the first that was not acknowledged."""
         ids: list[int] = []
-        for row, ack in zip(self._rows, self._acks, strict=False):  # not all may have been enqueued
-            if not ack.done() or ack.cancelled() or ack.exception() is not None:
-                break
-            ids.append(row.id)
+        stopped: set[Partition] = set()
+        for pack in self.packs:
+            if not pack.ack.done() or pack.ack.cancelled() or pack.ack.exception() is not None:
+                stopped.add(pack.place)
+            elif pack.place not in stopped:
+                ids += pack.ids
         return ids
+
+
+class _Sender:
+    """Sends batches one behind the other by one producer, up to the first failure."""
+
+    def __init__(self, producer: Producer, prefix: str) -> None:
+        self._producer, self._prefix = producer, prefix
+        self._partitions: dict[str, int] = {}
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def move(self, before: _Batch | None, rows: _Batch | None) -> None:
+        """Enqueue ``rows``; then wait until all of ``before`` is acknowledged.
+
+        Raises:
+            SendError, KafkaError: at the first failure of any.
+        """
+        if rows is not None:
+            await self._enqueue(rows)
+        if before is not None:
+            await self._wait_for(before)
+        self._raise_failure()
+
+    async def _enqueue(self, batch: _Batch) -> None:
+        places: dict[Partition, list[_Row]] = {}
+        unknown: KafkaError | None = None
+        for row in batch.rows:
+            try:
+                partitions = await self._count(row.topic)
+            except KafkaError as error:
+                unknown = error  # what stands before it is sent all the same
+                break
+            place = _place(self._prefix + row.topic, row.key, partitions)
+            places.setdefault(place, []).append(row)
+        for place, rows in places.items():
+            at = 0
+            records = [(row.key, row.value, _headers(row)) for row in rows]
+            async for count, ack in self._producer.enqueue_packed(place, records):
+                ack.add_done_callback(self._watch)
+                batch.packs.append(_Pack(place, [row.id for row in rows[at : at + count]], ack))
+                at += count
+                self._raise_failure()
+        if unknown is not None:
+            await self._wait_for(batch)
+            raise unknown
+
+    async def _count(self, topic: str) -> int:
+        if topic not in self._partitions:
+            self._partitions[topic] = await self._producer.partitions(self._prefix + topic)
+        return self._partitions[topic]
+
+    async def _wait_for(self, batch: _Batch) -> None:
+        for pack in batch.packs:
+            if not pack.ack.done():  # a failure of any other ends the waiting too
+                await asyncio.wait({pack.ack, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            self._raise_failure()
+
+    def _watch(self, ack: "asyncio.Future[object]") -> None:
+        if not ack.cancelled() and ack.exception() is not None and not self._failure.done():
+            self._producer.halt()  # at once: a record behind this one must not overtake it
+            failure = SendError(repr(ack.exception()))
+            failure.__cause__ = ack.exception()
+            self._failure.set_exception(failure)
+            self._failure.exception()  # seen, also when nobody waits for it any more
+
+    def _raise_failure(self) -> None:
+        if self._failure.done():
+            self._failure.result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pack:
+    """Rows of one partition that are acknowledged together."""
+
+    place: Partition
+    ids: Sequence[int]
+    ack: "asyncio.Future[object]"
+
+
+@functools.lru_cache(65_536)
+def _place(topic: str, key: str, partitions: int) -> Partition:
+    return Partition(topic, partition_of(key.encode(), partitions))
+
+
+def _headers(row: _Row) -> Headers:
+    return [("correlation_id", row.correlation_id.encode())] if row.correlation_id else []
 
 
 class _TopicEnds:
@@ -293,6 +394,6 @@ class _TopicEnds:
         }
 
 
-def _is_sent(mark: _Mark, lowest: Sequence[_Row]) -> bool:
-    """Whether no row up to the mark's is left, by a statement later than the mark's."""
-    return mark.highest_id is None or not lowest or lowest[0].id > mark.highest_id
+def _is_sent(mark: _Mark, lowest: int | None) -> bool:
+    """Whether no row up to the mark's is left, nor on its way; ``lowest`` was read after the mark."""
+    return mark.highest_id is None or lowest is None or lowest > mark.highest_id

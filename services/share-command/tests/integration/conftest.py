@@ -6,18 +6,27 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from contracts import codec, topics
+from contracts.commands import AcceptShare, AnyCommand, CommandAccepted
 from contracts.directory import AccountSnapshot, DeviceSnapshot, Service, Target
+from devstack.records import read_all
 from servicekit import pg
+from servicekit.auth import InternalCallers
+from servicekit.http import create_app
 from servicekit.kafka import Admin, Producer, Record
+from share_command import http
 from share_command.directory import Directory
+from share_command.domain import Rules
+from share_command.handlers import Expiry, Handlers, Limits, system_clock
+from share_command.settings import Settings
 
 DEVICES = 40
 
@@ -67,7 +76,7 @@ async def pool(dsn: str) -> AsyncGenerator[pg.Pool]:
     async def refuse(_record: Record, code: str, message: str) -> None:
         raise AssertionError(f"{code}: {message}")
 
-    directory = Directory("", refuse)
+    directory = Directory("", refuse, committed=lambda: None, clock=system_clock)
     async with pool.acquire() as connection, connection.transaction():
         await directory.apply(connection, records)
     yield pool
@@ -103,45 +112,10 @@ async def producer(kafka_bootstrap: str) -> AsyncGenerator[Producer]:
         yield producer
 
 
-def _read(bootstrap: str, topic: str) -> list[Record]:
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "unused", "enable.partition.eof": True,
-         "enable.auto.commit": False, "log_level": 0}
-    )  # fmt: skip
-    try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        ended: set[int | None] = set()
-        records: list[Record] = []
-        while len(ended) < len(partitions):
-            message = consumer.poll(10)
-            assert message is not None, "the broker does not answer"
-            error = message.error()
-            if error is not None:
-                assert error.code() == KafkaError._PARTITION_EOF, error  # pyright: ignore[reportPrivateUsage] - its public name
-                ended.add(message.partition())
-                continue
-            key, value = message.key(), message.value()
-            records.append(
-                Record(
-                    topic,
-                    message.partition() or 0,
-                    message.offset() or 0,
-                    key.encode() if isinstance(key, str) else key,
-                    value.encode() if isinstance(value, str) else value,
-                    tuple(_headers(message)),
-                    message.timestamp()[1],
-                )
-            )
-        return sorted(records, key=lambda record: (record.partition, record.offset))
-    finally:
-        consumer.close()
-
-
 @pytest.fixture
 def read_records() -> Callable[[str, str], list[Record]]:
     """All records so far of a topic of a broker (bootstrap, topic), partition by partition; blocks."""
-    return _read
+    return read_all
 
 
 @pytest.fixture
@@ -149,13 +123,9 @@ def read_topic(kafka_bootstrap: str, prefix: str) -> Callable[[str], Awaitable[l
     """All records so far of a topic (named without prefix), partition by partition."""
 
     async def read(topic: str) -> list[Record]:
-        return await asyncio.to_thread(_read, kafka_bootstrap, prefix + topic)
+        return await asyncio.to_thread(read_all, kafka_bootstrap, prefix + topic)
 
     return read
-
-
-def _headers(message: Any) -> list[tuple[str, bytes | None]]:
-    return list(message.headers() or [])
 
 
 @pytest.fixture
@@ -227,3 +197,152 @@ def ready(until: Callable[..., Awaitable[None]]) -> Callable[[str], Awaitable[No
             await until(asks)
 
     return wait
+
+
+class World:
+    """The deciding side on a real database, with a clock that stands until it is moved."""
+
+    def __init__(self, pool: pg.Pool, public_jwks: str, token: Callable[[str, str], str]) -> None:
+        self.pool, self._public_jwks, self._token = pool, public_jwks, token
+        self.now = datetime(2026, 5, 1, 12, tzinfo=UTC)
+        self.handlers = self.with_limits()
+
+    def clock(self) -> datetime:
+        """The time."""
+        return self.now
+
+    def later(self, **units: float) -> datetime:
+        """Move the clock on."""
+        self.now += timedelta(**units)
+        return self.now
+
+    def token(self, account: str) -> str:
+        """An internal token for the account."""
+        return self._token("share-command", account)
+
+    def with_limits(self, **limits: int) -> Handlers:
+        """Handlers with limits of their own."""
+        return Handlers(
+            self.pool, lambda: None, clock=self.clock, rules=Rules(), limits=Limits(**limits)
+        )  # fmt: skip
+
+    def expiry(self) -> Expiry:
+        """One instance of those that end what is overdue."""
+        return Expiry(self.pool, lambda: None, self.clock)
+
+    async def handle(
+        self, kind: type[AnyCommand], command_id: str, actor: str, **fields: Any
+    ) -> CommandAccepted:
+        """Run a command."""
+        command = kind.model_validate({"command_id": command_id, "actor": actor, **fields})
+        return await self.handlers.handle(command)
+
+    async def accept(self, device_id: str, actor: str = "ann") -> CommandAccepted:
+        """The actor accepts the one open invitation to the device that names his address."""
+        row = await self.pool.fetchrow(
+            "select share_id, invitation_version from share join contact using (contact_id)"
+            " where device_id = $1 and state = 'requested' and address = $2",
+            device_id, f"mailto:{actor}@x.test",
+        )  # fmt: skip
+        assert row is not None
+        return await self.handle(AcceptShare, f"accept-{row['share_id']}-{row['invitation_version']}", actor,
+                                 device_id=device_id, **dict(row))  # fmt: skip
+
+    async def directory(self, *changes: DeviceSnapshot | AccountSnapshot | tuple[str, str]) -> None:
+        """Apply snapshots in one batch; a pair of "device" or "account" and an id deletes."""
+        records: list[Record] = []
+        for offset, change in enumerate(changes):
+            if isinstance(change, tuple):
+                topic = topics.DIRECTORY_DEVICES if change[0] == "device" else topics.DIRECTORY_ACCOUNTS
+                records.append(Record(topic.name, 0, offset, change[1].encode(), None, (), 0))
+            elif isinstance(change, DeviceSnapshot):
+                records.append(_snapshot(topics.DIRECTORY_DEVICES.name, change.device_id, change))
+            else:
+                records.append(_snapshot(topics.DIRECTORY_ACCOUNTS.name, change.account_id, change))
+
+        async def refuse(_record: Record, code: str, message: str) -> None:
+            raise AssertionError(f"{code}: {message}")
+
+        applier = Directory("", refuse, committed=lambda: None, clock=self.clock)
+        async with self.pool.acquire() as connection, connection.transaction():
+            await applier.apply(connection, records)
+
+    @staticmethod
+    def device(name: str, *services: str, owner: str = "owner") -> DeviceSnapshot:
+        """A snapshot: a device with the services ``<name>-<service>``."""
+        target = Target(host="127.0.0.1", port=22)
+        return DeviceSnapshot(
+            device_id=name, owner_account_id=owner, name=f"Device {name}", kind="camera",
+            services=tuple(
+                Service(service_id=f"{name}-{service}", name=service, protocol="tcp", target=target)
+                for service in services
+            ),
+        )  # fmt: skip
+
+    async def events(self, device_id: str | None = None) -> list[codec.Envelope]:
+        """Every event, device by device."""
+        rows = await self.pool.fetch(
+            "select envelope from event where $1::text is null or device_id = $1 order by device_id, version",
+            device_id,
+        )
+        return [codec.decode(row["envelope"].encode()) for row in rows]
+
+    async def said(self, device_id: str | None = None) -> list[str]:
+        """The events in short: a name, and the reason if it has one."""
+        return [
+            ":".join([type(message.data).__name__, *filter(None, [getattr(message.data, "reason", None)])])
+            for message in await self.events(device_id)
+        ]
+
+    async def dump(self) -> dict[str, list[str]]:
+        """Every row of every table."""
+        tables = await self.pool.fetch("select table_name from information_schema.tables"
+                                       " where table_schema = 'share_command'")  # fmt: skip
+        assert len(tables) > 10
+        return {
+            row["table_name"]: sorted(
+                str(item["row"])
+                for item in await self.pool.fetch(f"select t::text as row from {row['table_name']} t")
+            )
+            for row in tables
+        }
+
+    async def live(self) -> list[tuple[str, str]]:
+        """Device and state of each live share."""
+        rows = await self.pool.fetch(
+            "select device_id, state from share where state in ('requested', 'active') order by 1, 2"
+        )
+        return [(row["device_id"], row["state"]) for row in rows]
+
+    @asynccontextmanager
+    async def api(
+        self, account: str, *, handlers: Handlers | None = None, **settings: Any
+    ) -> AsyncGenerator[httpx.AsyncClient]:
+        """The HTTP API as an account's caller sees it."""
+        app = create_app("share-command", {})
+        http.add_routes(
+            app,
+            handlers=handlers or self.handlers,
+            caller=InternalCallers(self._public_jwks, "share-command"),
+            settings=Settings.model_validate(
+                {
+                    "postgres_dsn": "postgresql://unused@127.0.0.1/x",
+                    "kafka_bootstrap": "127.0.0.1:1",
+                    "internal_keys": self._public_jwks,
+                    "link_secret": "s" * 32,
+                    **settings,
+                }
+            ),
+        )
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url="http://test",
+            headers={"Authorization": f"Bearer {self.token(account)}"},
+        ) as client:
+            yield client
+
+
+@pytest.fixture
+def world(pool: pg.Pool, internal_tokens: Any) -> World:
+    """The deciding side, and what a test asks of it."""
+    return World(pool, internal_tokens.public_jwks, internal_tokens.token)
