@@ -1,14 +1,27 @@
-"""The verb ``project``: five topics into the read models, each batch in the transaction of its offset."""
+"""The verb ``project``: five topics into the read models, in the transaction of their offsets."""
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import Final, cast
 from uuid import UUID
 
 from contracts import topics
 from contracts.directory import ContactSnapshot
+from contracts.events import ShareChanged, ShareRequested, ShareRevoked
 from permission_projector import metrics
-from permission_projector.projection import Applied, Duplicate, Ignored, Quarantine, Unreadable, project
+from permission_projector.generation import forget_elsewhere
+from permission_projector.projection import (
+    Applied,
+    Duplicate,
+    Ignored,
+    Outcome,
+    Quarantine,
+    Stream,
+    Unreadable,
+    project,
+)
 from permission_projector.records import (
     Account,
     DeviceWatermark,
@@ -21,7 +34,7 @@ from permission_projector.records import (
     read_share_event,
     read_watermark,
 )
-from permission_projector.store import DeviceChanges, Store, StreamChanges, Touch
+from permission_projector.store import AppliedEvent, DeviceChanges, Store, StreamChanges, Touched
 from servicekit import pg
 from servicekit.kafka import DeadLetters, Record, partition_of
 from servicekit.logging import get_logger
@@ -36,6 +49,10 @@ TOPICS = (
     topics.WATERMARKS,
 )
 _OBSERVE_SECONDS = 5.0
+_FORGET_SECONDS = 60.0
+_LOGGED_SINGLY = 100
+"""With more events than these in one transaction there is a backlog, and a line for each would be most of the
+work: then one line tells of all that went well."""
 
 
 class Projector:
@@ -43,6 +60,8 @@ class Projector:
 
     def __init__(self, store: Store, dead_letters: DeadLetters, prefix: str = "") -> None:
         self._store, self._dead_letters, self._prefix = store, dead_letters, prefix
+        self._forgotten = asyncio.Event()
+        self._forgotten.set()  # what was forgotten while nobody ran
         self._handlers = {
             prefix + topics.SHARE_EVENTS.name: self._share_events,
             prefix + topics.DIRECTORY_DEVICES.name: self._devices,
@@ -51,62 +70,108 @@ class Projector:
             prefix + topics.WATERMARKS.name: self._watermarks,
         }
 
-    async def handle(self, connection: pg.Connection, records: list[Record]) -> None:
-        """Apply records of one partition, in order, in the open transaction (a `servicekit.inbox.Handle`).
+    async def forget(self, pool: pg.Pool) -> None:
+        """Let generations that are kept beside the live one forget what it has forgotten of people, until
+        cancelled: within a minute, as it takes a look at all that they have."""
+        topics_of_people = [
+            self._prefix + topic.name for topic in (topics.DIRECTORY_ACCOUNTS, topics.DIRECTORY_CONTACTS)
+        ]
+        while True:
+            await self._forgotten.wait()
+            self._forgotten.clear()
+            try:
+                gone = await forget_elsewhere(pool, topics_of_people)
+            except pg.TRANSIENT:
+                self._forgotten.set()
+            else:
+                if gone:
+                    log.info("forgotten_elsewhere", rows=gone)
+            await asyncio.sleep(_FORGET_SECONDS)
+
+    async def handle(self, connection: pg.Connection, records: Sequence[Record]) -> None:
+        """Apply records in the open transaction (a `servicekit.inbox.Handle`).
 
         Raises:
             UnreadableKeyError: a record of a device topic names no device: the partition waits, and with it
                 its freshness.
         """
-        first = records[0]
-        touched = await self._handlers[first.topic](connection, records)
-        await self._store.announce(connection, first.topic, first.partition, touched)
-
-    async def _share_events(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
-        entries: list[tuple[Record, str, ReadEvent | Unreadable]] = []
+        by_topic: dict[str, list[Record]] = {}
         for record in records:
-            device_id = read_device_key(record.key)
-            try:
-                _require_own_partition(record)
-                entries.append((record, device_id, read_share_event(device_id, record.value)))
-            except UnreadableError as error:
-                await self._put_aside(record, error, device_id)
-                entries.append((record, device_id, Unreadable(error.code, str(error))))
-        asked = [
-            (device_id, entry.event.version, entry.event.data.share_id)
-            for _, device_id, entry in entries
-            if isinstance(entry, ReadEvent)
-        ]
-        devices = {device_id for _, device_id, _ in entries}
-        streams = await self._store.streams(connection, devices, asked)
+            by_topic.setdefault(record.topic, []).append(record)
+        touched = Touched()
+        for topic, apply in self._handlers.items():
+            if topic in by_topic:
+                await apply(connection, by_topic[topic], touched)
+        await self._store.announce(connection, touched)
+
+    async def _share_events(
+        self, connection: pg.Connection, records: Sequence[Record], touched: Touched
+    ) -> None:
+        entries = [await self._entry(record) for record in records]
+        streams = await self._streams(connection, entries)
         changes = StreamChanges()
-        touched: dict[str, Touch] = {}
+        outcomes: Counter[str] = Counter()
+        singly = len(entries) <= _LOGGED_SINGLY
         for record, device_id, entry in entries:
             stream = streams[device_id]
             outcome = project(entry.event if isinstance(entry, ReadEvent) else entry, stream)
             stream.advance(outcome)
-            match outcome:
-                case Applied(event=event, share=share):
-                    changes.events.append((device_id, event.version, event.event_id))
-                    changes.shares[device_id, share.share_id] = share
-                case Quarantine():
-                    changes.quarantine_offsets[device_id] = record.offset
-                case Duplicate() | Ignored():
-                    pass
-            if isinstance(outcome, Applied | Quarantine):
-                changes.streams[device_id] = stream
-                correlation = entry.correlation_id if isinstance(entry, ReadEvent) else None
-                touched[device_id] = Touch(record.offset, correlation)
-            _report(record, device_id, entry, outcome)
+            outcomes[_OUTCOMES[type(outcome)]] += 1
+            if isinstance(outcome, Applied):
+                share = outcome.share
+                changes.events.append(_applied_event(outcome, entry))
+                touched.devices[device_id] = _correlation_id(entry)
+                touched.accounts.add(share.owner_account_id)
+                if share.account_id is None:
+                    touched.contacts.add(share.contact_id)
+                else:
+                    touched.accounts.add(share.account_id)
+            elif isinstance(outcome, Quarantine):
+                changes.quarantines[device_id] = (outcome.code, record.offset)
+                touched.devices[device_id] = _correlation_id(entry)
+            if singly or isinstance(outcome, Quarantine):
+                _report(record, device_id, entry, outcome)
         await self._store.save_streams(connection, changes)
-        return touched
+        for name, count in outcomes.items():
+            metrics.SHARE_EVENTS.labels(name).inc(count)
+        if not singly:
+            log.info("share_events_applied", **outcomes)
 
-    async def _devices(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
+    async def _entry(self, record: Record) -> tuple[Record, str, ReadEvent | Unreadable]:
+        device_id = read_device_key(record.key)
+        try:
+            _require_own_partition(record)
+            return record, device_id, read_share_event(device_id, record.value)
+        except UnreadableError as error:
+            await self._put_aside(record, error, device_id)
+            return record, device_id, Unreadable(error.code, str(error))
+
+    async def _streams(
+        self, connection: pg.Connection, entries: Sequence[tuple[Record, str, ReadEvent | Unreadable]]
+    ) -> dict[str, Stream]:
+        """What is known of the devices and shares that the entries are about, and of versions they repeat."""
+        streams = await self._store.streams(
+            connection,
+            {
+                (device_id, entry.event.data.share_id if isinstance(entry, ReadEvent) else None)
+                for _, device_id, entry in entries
+            },
+        )
+        again = [
+            (device_id, entry.event.version)
+            for _, device_id, entry in entries
+            if isinstance(entry, ReadEvent) and entry.event.version <= streams[device_id].version
+        ]
+        if again:
+            for device_id, version, event_id in await self._store.recorded(connection, again):
+                streams[device_id].event_ids[version] = event_id
+        return streams
+
+    async def _devices(self, connection: pg.Connection, records: Sequence[Record], touched: Touched) -> None:
         changes = DeviceChanges()
-        touched: dict[str, Touch] = {}
         for record in records:
             device_id = read_device_key(record.key)
-            touched[device_id] = Touch(record.offset, None)
+            touched.devices.setdefault(device_id, None)
             try:
                 _require_own_partition(record)
                 snapshot = None if record.value is None else read_device(device_id, record.value)
@@ -114,12 +179,12 @@ class Projector:
                 await self._put_aside(record, error, device_id)
                 changes.unreadable[device_id] = (error.code, record.offset)
             else:
+                changes.partitions[device_id] = record.partition
                 changes.snapshots[device_id] = snapshot
                 changes.unreadable.pop(device_id, None)
-        await self._store.save_devices(connection, records[0].partition, changes)
-        return touched
+        touched.accounts |= await self._store.save_devices(connection, changes)
 
-    async def _accounts(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
+    async def _accounts(self, connection: pg.Connection, records: Sequence[Record], touched: Touched) -> None:
         accounts: dict[str, Account | None] = {}
         for record in records:
             try:
@@ -129,9 +194,10 @@ class Projector:
             else:
                 accounts[account_id] = account
         await self._store.save_accounts(connection, accounts)
-        return {}
+        touched.accounts |= accounts.keys()
+        self._forgotten.set()
 
-    async def _contacts(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
+    async def _contacts(self, connection: pg.Connection, records: Sequence[Record], touched: Touched) -> None:
         contacts: dict[UUID, ContactSnapshot | None] = {}
         for record in records:
             try:
@@ -140,10 +206,13 @@ class Projector:
                 await self._put_aside(record, error)
             else:
                 contacts[contact_id] = contact
-        await self._store.save_contacts(connection, contacts)
-        return {}
+        for device_id in await self._store.save_contacts(connection, contacts):
+            touched.devices.setdefault(device_id, None)
+        touched.contacts |= contacts.keys()
+        if None in contacts.values():
+            self._forgotten.set()
 
-    async def _watermarks(self, connection: pg.Connection, records: Sequence[Record]) -> dict[str, Touch]:
+    async def _watermarks(self, connection: pg.Connection, records: Sequence[Record], _: Touched) -> None:
         watermarks: list[tuple[int, DeviceWatermark]] = []
         for record in records:
             try:
@@ -153,7 +222,6 @@ class Projector:
             else:
                 watermarks.append((record.offset, watermark))
         await self._store.save_watermarks(connection, watermarks)
-        return {}
 
     async def _put_aside(self, record: Record, error: UnreadableError, device_id: str | None = None) -> None:
         await self._dead_letters.put(record, error.code, str(error))
@@ -171,12 +239,35 @@ def _require_own_partition(record: Record) -> None:
         raise UnreadableError("WRONG_PARTITION", "The record is not in the partition that is its key's.")
 
 
-def _report(
-    record: Record,
-    device_id: str,
-    entry: ReadEvent | Unreadable,
-    outcome: Applied | Duplicate | Quarantine | Ignored,
-) -> None:
+_OUTCOMES: Final[dict[type[Outcome], str]] = {
+    Applied: "applied",
+    Duplicate: "duplicate",
+    Ignored: "ignored",
+    Quarantine: "quarantined",
+}
+
+
+_WITH_TERMS: Final = frozenset({ShareRequested, ShareChanged})
+_WITH_REASON: Final = frozenset({ShareChanged, ShareRevoked})
+
+
+def _correlation_id(entry: ReadEvent | Unreadable) -> str | None:
+    return entry.correlation_id if isinstance(entry, ReadEvent) else None
+
+
+def _applied_event(applied: Applied, entry: ReadEvent | Unreadable) -> AppliedEvent:
+    event, share = applied
+    kind = type(event.data)
+    return AppliedEvent(
+        event,
+        share,
+        kind in _WITH_TERMS,
+        cast("ShareChanged | ShareRevoked", event.data).reason if kind in _WITH_REASON else None,
+        _correlation_id(entry),
+    )
+
+
+def _report(record: Record, device_id: str, entry: ReadEvent | Unreadable, outcome: Outcome) -> None:
     where = {"device_id": device_id, "partition": record.partition, "offset": record.offset}
     if isinstance(entry, ReadEvent):
         where |= {
@@ -187,16 +278,12 @@ def _report(
         }
     match outcome:
         case Applied():
-            metrics.SHARE_EVENTS.labels("applied").inc()
             log.info("share_event_applied", **where)
         case Duplicate():
-            metrics.SHARE_EVENTS.labels("duplicate").inc()
             log.info("share_event_again", **where)
         case Ignored():
-            metrics.SHARE_EVENTS.labels("ignored").inc()
             log.warning("share_event_ignored", **where)
         case Quarantine(code=code, message=message):
-            metrics.SHARE_EVENTS.labels("quarantined").inc()
             log.error("device_quarantined", code=code, error=message, **where)
 
 

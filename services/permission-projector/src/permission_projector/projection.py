@@ -9,27 +9,41 @@
 | at or below the stream's | another event id | `Quarantine` ``VERSION_CONFLICT`` |
 | further above | nothing | `Quarantine` ``VERSION_GAP`` |
 
+What each event makes of a share; where nothing stands, the event is impossible:
+
+| event \\ state | none | requested | active | rejected, revoked, left, expired |
+|---|---|---|---|---|
+| ShareRequested | requested | | | requested |
+| ShareAccepted | | active | | |
+| ShareRejected | | rejected | | |
+| ShareChanged | | requested, if it says so | active, if it says so | |
+| InvitationResent | | requested | | |
+| ShareRevoked | | revoked | revoked | |
+| ShareLeft | | | left | |
+| ShareExpired | | expired | expired | |
+
 A stream in quarantine takes nothing more: what came after the fault cannot be trusted, and a refold of the
 whole history is the way out. Shares that ended stay as they were: absent means deny, and so does ended.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import assert_never
+from typing import Any, Final, NamedTuple, assert_never
 from uuid import UUID
 
 from contracts.events import (
     AnyShareEvent,
+    InvitationResent,
     ShareAccepted,
     ShareChanged,
+    ShareExpired,
     ShareLeft,
     ShareRejected,
     ShareRequested,
     ShareRevoked,
 )
-from contracts.permissions import Terms
 
 
 class ShareState(StrEnum):
@@ -40,16 +54,20 @@ class ShareState(StrEnum):
     REJECTED = "rejected"
     REVOKED = "revoked"
     LEFT = "left"
+    EXPIRED = "expired"
 
 
-_ENDED = frozenset({ShareState.REJECTED, ShareState.REVOKED, ShareState.LEFT})
+_OPEN = frozenset({ShareState.REQUESTED, ShareState.ACTIVE})
+_ENDED = frozenset(ShareState) - _OPEN
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """A share as its events left it.
 
     ``account_id`` is who accepted; the grant is his for good. ``since`` is when the state began.
+    ``expires_at`` is until when an open invitation can be accepted (None: no end). ``version`` is that of the
+    last event about this share: whoever edits it names it. ``terms`` are the JSON of a
+    `contracts.permissions.Terms`: nothing here depends on what they say.
     """
 
     share_id: UUID
@@ -58,14 +76,15 @@ class Share:
     owner_account_id: str
     state: ShareState
     account_id: str | None
-    terms: Terms
+    terms: str
     invitation_version: int
+    expires_at: datetime | None
+    version: int
     requested_at: datetime
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class VersionedEvent:
+class VersionedEvent(NamedTuple):
     """A share event at its place in its device's stream."""
 
     event_id: UUID
@@ -82,8 +101,7 @@ class Unreadable:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """The stream moves on to ``event`` and the share becomes ``share``."""
 
     event: VersionedEvent
@@ -159,30 +177,19 @@ def _impossible(event: VersionedEvent) -> Quarantine:
 
 def _next_share(event: VersionedEvent, shares: Mapping[UUID, Share]) -> Share | None:
     """The share after ``event``; None when its life has no such step."""
-    data = event.data
-    share = shares.get(data.share_id)
-    match data:
-        case ShareRequested():
-            after = _requested(event, data) if share is None or share.state in _ENDED else None
-        case ShareAccepted(account_id=account_id):
-            after = _step(share, event, {ShareState.REQUESTED}, ShareState.ACTIVE, account_id)
-        case ShareRejected(account_id=account_id):
-            after = _step(share, event, {ShareState.REQUESTED}, ShareState.REJECTED, account_id)
-        case ShareChanged(state=kept, terms=terms):
-            same = (
-                share is not None and share.state == kept and share.owner_account_id == data.owner_account_id
-            )
-            after = _changed(share, event, terms) if share is not None and same else None
-        case ShareRevoked():
-            after = _step(share, event, {ShareState.REQUESTED, ShareState.ACTIVE}, ShareState.REVOKED)
-        case ShareLeft():
-            after = _step(share, event, {ShareState.ACTIVE}, ShareState.LEFT)
-        case _:
-            assert_never(data)
-    return after
+    return _STEPS[type(event.data)](event, shares.get(event.data.share_id), event.data)
 
 
-def _requested(event: VersionedEvent, data: ShareRequested) -> Share:
+def _own(share: Share | None, event: VersionedEvent, state: str) -> Share | None:
+    """``share`` when it is in ``state`` and its owner's event: another owner can edit nothing."""
+    if share is None or share.state != state or share.owner_account_id != event.data.owner_account_id:
+        return None
+    return share
+
+
+def _requested(event: VersionedEvent, share: Share | None, data: ShareRequested) -> Share | None:
+    if share is not None and share.state not in _ENDED:
+        return None
     return Share(
         share_id=data.share_id,
         device_id=data.device_id,
@@ -190,27 +197,76 @@ def _requested(event: VersionedEvent, data: ShareRequested) -> Share:
         owner_account_id=data.owner_account_id,
         state=ShareState.REQUESTED,
         account_id=None,
-        terms=data.terms,
+        terms=data.terms.model_dump_json(),
         invitation_version=event.version,
+        expires_at=data.expires_at,
+        version=event.version,
         requested_at=event.time,
         since=event.time,
     )
 
 
-def _changed(share: Share, event: VersionedEvent, terms: Terms) -> Share:
-    invited = share.state is ShareState.REQUESTED
-    return replace(
-        share, terms=terms, invitation_version=event.version if invited else share.invitation_version
-    )
+def _accepted(event: VersionedEvent, share: Share | None, data: ShareAccepted) -> Share | None:
+    return _step(share, event, {ShareState.REQUESTED}, ShareState.ACTIVE, data.account_id)
+
+
+def _rejected(event: VersionedEvent, share: Share | None, data: ShareRejected) -> Share | None:
+    return _step(share, event, {ShareState.REQUESTED}, ShareState.REJECTED, data.account_id)
+
+
+def _changed(event: VersionedEvent, share: Share | None, data: ShareChanged) -> Share | None:
+    own = _own(share, event, data.state)
+    if own is None:
+        return None
+    changed = own._replace(terms=data.terms.model_dump_json(), version=event.version)
+    if own.state is ShareState.ACTIVE:
+        return changed
+    return changed._replace(invitation_version=event.version, expires_at=data.expires_at)
+
+
+def _resent(event: VersionedEvent, share: Share | None, data: InvitationResent) -> Share | None:
+    own = _own(share, event, "requested")
+    return None if own is None else own._replace(expires_at=data.expires_at, version=event.version)
+
+
+def _revoked(event: VersionedEvent, share: Share | None, _: ShareRevoked) -> Share | None:
+    return _step(share, event, _OPEN, ShareState.REVOKED)
+
+
+def _left(event: VersionedEvent, share: Share | None, _: ShareLeft) -> Share | None:
+    return _step(share, event, {ShareState.ACTIVE}, ShareState.LEFT)
+
+
+def _expired(event: VersionedEvent, share: Share | None, _: ShareExpired) -> Share | None:
+    return _step(share, event, _OPEN, ShareState.EXPIRED)
 
 
 def _step(
     share: Share | None,
     event: VersionedEvent,
-    allowed: set[ShareState],
+    allowed: Set[ShareState],
     state: ShareState,
     account_id: str | None = None,
 ) -> Share | None:
     if share is None or share.state not in allowed:
         return None
-    return replace(share, state=state, since=event.time, account_id=account_id or share.account_id)
+    return share._replace(
+        state=state,
+        account_id=account_id or share.account_id,
+        expires_at=None,
+        version=event.version,
+        since=event.time,
+    )
+
+
+_STEPS: Final[dict[type[AnyShareEvent], Callable[[VersionedEvent, Share | None, Any], Share | None]]] = {
+    ShareRequested: _requested,
+    ShareAccepted: _accepted,
+    ShareRejected: _rejected,
+    ShareChanged: _changed,
+    InvitationResent: _resent,
+    ShareRevoked: _revoked,
+    ShareLeft: _left,
+    ShareExpired: _expired,
+}
+"""By type, and not by patterns: each pattern that does not match costs as much as the whole step."""

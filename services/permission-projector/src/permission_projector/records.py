@@ -4,19 +4,26 @@ Every reader raises `UnreadableError` for a value that is none of ours or cannot
 record never fails the batch it came in. No message repeats a value of the input.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeVar, overload
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from contracts import events
 from contracts.base import AccountId, Id
 from contracts.codec import DecodeError, decode_as
-from contracts.contacts import InvalidAddressError, canonical_address
+from contracts.contacts import InvalidAddressError, canonical_address, is_phone
 from contracts.directory import AccountSnapshot, ContactSnapshot, DeviceSnapshot
+from contracts.events import (
+    SHARE_EVENT_TYPES,
+    AnyShareEvent,
+    InvitationResent,
+    ShareChanged,
+    ShareRequested,
+)
 from contracts.topics import DEVICE_PARTITIONS, DIRECTORY_DEVICES, SHARE_EVENTS
 from contracts.watermarks import TopicEnds, Watermark
 from permission_projector.projection import VersionedEvent
@@ -27,15 +34,6 @@ _S = TypeVar("_S", DeviceSnapshot, AccountSnapshot, ContactSnapshot)
 _MOST_INT: Final = 2**31 - 1
 _MOST_VERSION: Final = 10**18 - 1
 """A position has at most 18 digits (contracts.positions)."""
-
-_SHARE_EVENTS: Final = (
-    events.ShareRequested,
-    events.ShareAccepted,
-    events.ShareRejected,
-    events.ShareChanged,
-    events.ShareRevoked,
-    events.ShareLeft,
-)
 
 
 class UnreadableError(ValueError):
@@ -55,8 +53,7 @@ class UnreadableKeyError(ValueError):
     """A record of a device topic whose key names no device, so that nobody knows whom it was about."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadEvent:
+class ReadEvent(NamedTuple):
     """A share event and the id of the request it came of."""
 
     event: VersionedEvent
@@ -65,7 +62,8 @@ class ReadEvent:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account with its verified addresses in canonical form, each once, in the registry's order."""
+    """An account with its verified addresses in canonical form, each once: those of e-mail, then telephone
+    numbers, both in the registry's order."""
 
     account_id: str
     name: str
@@ -90,6 +88,7 @@ class DeviceWatermark:
     devices: Ends
 
 
+@lru_cache(maxsize=100_000)
 def read_device_key(key: bytes | None) -> str:
     """The device that a record is about.
 
@@ -108,7 +107,7 @@ def read_device_key(key: bytes | None) -> str:
 def read_share_event(device_id: str, value: bytes | None) -> ReadEvent:
     """A record of share.events; ``device_id`` is its key."""
     try:
-        message, data = decode_as(value, _SHARE_EVENTS)
+        message, data = decode_as(value, SHARE_EVENT_TYPES)
     except DecodeError as error:
         raise UnreadableError(error.code, str(error)) from None
     _require_key(data.device_id == device_id)
@@ -120,8 +119,28 @@ def read_share_event(device_id: str, value: bytes | None) -> ReadEvent:
         event_id = UUID(message.id)
     except ValueError:
         raise UnreadableError("INVALID_DATA", "The event's id is no UUID.") from None
-    event = VersionedEvent(event_id, message.version, _in_utc(message.time), data)
+    event = VersionedEvent(event_id, message.version, _in_utc(message.time), _with_times_in_utc(data))
     return ReadEvent(event, message.correlationid)
+
+
+_WITH_TIMES: Final = frozenset({ShareRequested, ShareChanged, InvitationResent})
+
+
+def _with_times_in_utc(data: AnyShareEvent) -> AnyShareEvent:
+    if type(data) not in _WITH_TIMES:
+        return data
+    terms, expires_at = getattr(data, "terms", None), getattr(data, "expires_at", None)
+    if _is_utc(expires_at) and (terms is None or (_is_utc(terms.starts_at) and _is_utc(terms.ends_at))):
+        return data
+    update: dict[str, object] = {"expires_at": _in_utc(expires_at)}
+    if terms is not None:
+        window = {"starts_at": _in_utc(terms.starts_at), "ends_at": _in_utc(terms.ends_at)}
+        update["terms"] = terms.model_copy(update=window)
+    return data.model_copy(update=update)
+
+
+def _is_utc(time: datetime | None) -> bool:
+    return time is None or not time.utcoffset()
 
 
 def read_device(device_id: str, value: bytes) -> DeviceSnapshot:
@@ -134,8 +153,7 @@ def read_device(device_id: str, value: bytes) -> DeviceSnapshot:
     for service in device.services:
         if service.channel is not None and abs(service.channel) > _MOST_INT:
             raise UnreadableError("NOT_STORABLE", "A channel's number is too large.")
-    created_at = None if device.created_at is None else _in_utc(device.created_at)
-    return device.model_copy(update={"created_at": created_at})
+    return device.model_copy(update={"created_at": _in_utc(device.created_at)})
 
 
 def read_account(key: bytes | None, value: bytes | None) -> tuple[str, Account | None]:
@@ -151,13 +169,23 @@ def read_account(key: bytes | None, value: bytes | None) -> tuple[str, Account |
         return account_id, None
     account = _snapshot(value, AccountSnapshot)
     _require_key(account.account_id == account_id)
-    addresses: dict[str, None] = {}
-    for email in account.verified_emails:
+    addresses = dict.fromkeys(
+        [
+            *_canonical(account.verified_emails, phones=False),
+            *_canonical(account.verified_phones, phones=True),
+        ]
+    )
+    return account_id, Account(account_id, account.name, tuple(addresses))
+
+
+def _canonical(texts: Iterable[str], *, phones: bool) -> Iterator[str]:
+    for text in texts:
         try:
-            addresses[canonical_address(email)] = None
+            address = canonical_address(text)
         except InvalidAddressError:
             continue
-    return account_id, Account(account_id, account.name, tuple(addresses))
+        if is_phone(address) == phones:
+            yield address
 
 
 def read_contact(key: bytes | None, value: bytes | None) -> tuple[UUID, ContactSnapshot | None]:
@@ -208,8 +236,12 @@ def _require_key(same: bool) -> None:
         raise UnreadableError("KEY_MISMATCH", "The value is about something else than its key says.")
 
 
-def _in_utc(time: datetime) -> datetime:
+@overload
+def _in_utc(time: datetime) -> datetime: ...
+@overload
+def _in_utc(time: datetime | None) -> datetime | None: ...
+def _in_utc(time: datetime | None) -> datetime | None:
     try:
-        return time.astimezone(UTC)
+        return None if time is None else time.astimezone(UTC)
     except OverflowError:
         raise UnreadableError("NOT_STORABLE", "A time is outside the years 1 to 9999.") from None

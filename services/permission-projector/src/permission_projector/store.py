@@ -2,129 +2,160 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from contracts.directory import ContactSnapshot, DeviceSnapshot
-from contracts.permissions import Terms
-from permission_projector.projection import Share, ShareState, Stream
+from permission_projector.projection import Share, ShareState, Stream, VersionedEvent
 from permission_projector.records import Account, DeviceWatermark
 from servicekit import pg
 
-SCHEMA: Final = "permissions"
-"""Where the live generation is, whatever its number: the search_path of every session."""
+ARRIVED: Final = resources.files("permission_projector").joinpath("sql/arrived.sql").read_text()
+"""What a session that uses `Store` executes first (`servicekit.pg.open_pool`, ``on_connect``)."""
 
 KEPT_WATERMARKS: Final = 120
 KEPT_CHANGES: Final = 100_000
+_FEW: Final = 200
+"""So many rows go into the tables as parameters, more through `ARRIVED`: by each way, about as quick."""
+
 _FORGET_EVERY: Final = 1_000
 """Old changes are deleted each time the feed has grown by this many."""
 
 
-class Touch(NamedTuple):
-    """What touched a device last: the offset of the record, and the request that it came from, if known."""
+class AppliedEvent(NamedTuple):
+    """An event that was applied, and its share after it. ``brings_terms``: it has terms of its own."""
 
-    offset: int
+    event: VersionedEvent
+    share: Share
+    brings_terms: bool
+    reason: str | None
     correlation_id: str | None
 
 
 @dataclass(slots=True)
 class StreamChanges:
-    """What a batch of share.events changed. Streams and shares by their keys; each in its final form."""
+    """What a batch of share.events changed: events in their order; quarantines with code and offset."""
 
-    streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
-    quarantine_offsets: dict[str, int] = field(default_factory=dict[str, int])
-    events: list[tuple[str, int, UUID]] = field(default_factory=list[tuple[str, int, UUID]])
-    shares: dict[tuple[str, UUID], Share] = field(default_factory=dict[tuple[str, UUID], Share])
+    events: list[AppliedEvent] = field(default_factory=list[AppliedEvent])
+    quarantines: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
 
 
 @dataclass(slots=True)
 class DeviceChanges:
-    """What a batch of directory.devices says, by device: its snapshot, None when it was removed, or the code
-    and offset of a record that could not be read."""
+    """What a batch of directory.devices says of each device: its partition and snapshot (None: removed), or
+    the code and offset of a record that could not be read."""
 
+    partitions: dict[str, int] = field(default_factory=dict[str, int])
     snapshots: dict[str, DeviceSnapshot | None] = field(default_factory=dict[str, DeviceSnapshot | None])
     unreadable: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
 
 
+@dataclass(slots=True)
+class Touched:
+    """Whose answers a transaction may have changed: devices, each with the request that it came from, where
+    known, and accounts and contacts whose lists are others now."""
+
+    devices: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    accounts: set[str] = field(default_factory=set[str])
+    contacts: set[UUID] = field(default_factory=set[UUID])
+
+
 class Store:
-    """Reads and writes the live generation."""
+    """Reads and writes the generation that the session's search_path names."""
 
     def __init__(self) -> None:
-        self._sql = pg.load_queries("permission_projector")
+        self._sql = pg.load_queries("permission_projector", "projecting.sql")
+        _, _, statement = self._sql["save_arrived"].partition("\nwith ")
+        self._save_few = f"{self._sql['arrived_by_parameters']} {statement}"
 
     async def streams(
-        self,
-        connection: pg.Connection,
-        devices: Collection[str],
-        asked: Sequence[tuple[str, int, UUID]],
+        self, connection: pg.Connection, asked: Collection[tuple[str, UUID | None]]
     ) -> dict[str, Stream]:
-        """The streams of ``devices``, each with those of its events and shares that are ``asked`` for.
+        """The streams of devices, each with those of its shares that are ``asked`` for.
 
-        ``asked`` holds device, version and share. A device that is not known has an empty stream.
+        A device that is not known has an empty stream. Events are not read: see `recorded`.
         """
-        streams = {device_id: Stream() for device_id in devices}
-        for row in await connection.fetch(self._sql["streams"], list(devices)):
-            streams[row["device_id"]] = Stream(row["version"], row["quarantine_code"])
-        ids, versions, shares = _columns(asked, 3)
-        for row in await connection.fetch(self._sql["recorded_events"], ids, versions):
-            streams[row["device_id"]].event_ids[row["version"]] = _uuid(row["event_id"])
-        for row in await connection.fetch(self._sql["shares"], ids, shares):
-            share = _share(row)
-            streams[share.device_id].shares[share.share_id] = share
+        streams: dict[str, Stream] = {}
+        for row in await connection.fetch(self._sql["streams"], *_columns(asked, 2)):
+            stream = streams.setdefault(row["device_id"], Stream(row["head"] or 0, row["quarantine"]))
+            if row["share_id"] is not None:
+                share = _share(row)
+                stream.shares[share.share_id] = share
         return streams
+
+    async def recorded(
+        self, connection: pg.Connection, asked: Collection[tuple[str, int]]
+    ) -> list[tuple[str, int, UUID]]:
+        """Of devices and versions: which event stands there."""
+        rows = await connection.fetch(self._sql["recorded_events"], *_columns(asked, 2))
+        return [(row["device_id"], row["version"], row["event_id"]) for row in rows]
 
     async def save_streams(self, connection: pg.Connection, changes: StreamChanges) -> None:
         """Write what a batch of share.events changed."""
         if changes.events:
-            await connection.execute(self._sql["record_events"], *_columns(changes.events, 3))
-        if changes.shares:
+            last = {item.share.share_id: item.event.version for item in changes.events}
             rows = [
                 (
-                    share.device_id, share.share_id, share.contact_id, share.owner_account_id,
-                    share.state.value, share.account_id, share.terms.model_dump_json(),
-                    share.invitation_version, share.requested_at, share.since,
+                    share.device_id, event.version, event.event_id, share.share_id,
+                    type(event.data).__name__, event.time, share.state.value, share.account_id,
+                    share.owner_account_id, share.contact_id, share.terms, brings_terms, reason,
+                    correlation_id, share.invitation_version, share.requested_at, share.since,
+                    share.expires_at, last[share.share_id] == event.version,
                 )
-                for share in changes.shares.values()
+                for event, share, brings_terms, reason, correlation_id in changes.events
             ]  # fmt: skip
-            await connection.execute(self._sql["save_shares"], *_columns(rows, 10))
-        if changes.streams:
-            heads = [
-                (device_id, stream.version, stream.quarantine, changes.quarantine_offsets.get(device_id))
-                for device_id, stream in changes.streams.items()
-            ]
-            await connection.execute(self._sql["save_streams"], *_columns(heads, 4))
+            if len(rows) <= _FEW:
+                await connection.execute(self._save_few, *_columns(rows, 19))
+            else:
+                await connection.copy_records_to_table("arrived", records=rows)
+                await connection.execute(self._sql["save_arrived"])
+        if changes.quarantines:
+            quarantines = [(device_id, *why) for device_id, why in changes.quarantines.items()]
+            await connection.execute(self._sql["quarantine_streams"], *_columns(quarantines, 3))
 
-    async def save_devices(self, connection: pg.Connection, partition: int, changes: DeviceChanges) -> None:
-        """Write a batch of directory.devices. What cannot be read leaves the last snapshot in place."""
+    async def save_devices(self, connection: pg.Connection, changes: DeviceChanges) -> set[str]:
+        """Write a batch of directory.devices. What cannot be read leaves the last snapshot in place.
+
+        Returns the owners whose devices they are, or were until now.
+        """
         there = [device for device in changes.snapshots.values() if device is not None]
         gone = [device_id for device_id, device in changes.snapshots.items() if device is None]
         touched = list(changes.snapshots)
+        owners: set[str] = set()
         if touched:
             await connection.execute(self._sql["delete_services"], touched)
             await connection.execute(self._sql["release_devices"], touched)
         if gone:
-            await connection.execute(self._sql["delete_devices"], gone)
+            rows = await connection.fetch(self._sql["delete_devices"], gone)
+            owners.update(row["owner_account_id"] for row in rows)
         if there:
             devices = [
-                (device.device_id, device.owner_account_id, device.name, device.kind, device.created_at)
+                (
+                    device.device_id, changes.partitions[device.device_id], device.owner_account_id,
+                    device.name, device.kind, device.created_at,
+                )
                 for device in there
-            ]
-            await connection.execute(self._sql["save_devices"], partition, *_columns(devices, 5))
+            ]  # fmt: skip
+            rows = await connection.fetch(self._sql["save_devices"], *_columns(devices, 6))
+            owners.update(owner for row in rows for owner in row if owner is not None)
             services = [
                 (
                     device.device_id, service.service_id, ordinal, service.name, service.protocol,
                     service.channel, service.target.host, service.target.port,
                     ",".join(sorted(service.permissions)),
+                    service.stream and service.stream.live, service.stream and service.stream.recording,
                 )
                 for device in there
                 for ordinal, service in enumerate(device.services)
             ]  # fmt: skip
-            await connection.execute(self._sql["save_services"], *_columns(services, 9))
+            await connection.execute(self._sql["save_services"], *_columns(services, 11))
         if changes.unreadable:
-            rows = [(device_id, *why) for device_id, why in changes.unreadable.items()]
-            await connection.execute(self._sql["quarantine_devices"], *_columns(rows, 3))
+            quarantines = [(device_id, *why) for device_id, why in changes.unreadable.items()]
+            await connection.execute(self._sql["quarantine_devices"], *_columns(quarantines, 3))
+        return owners
 
     async def save_accounts(self, connection: pg.Connection, accounts: Mapping[str, Account | None]) -> None:
         """Write a batch of directory.accounts; None removes."""
@@ -143,12 +174,17 @@ class Store:
 
     async def save_contacts(
         self, connection: pg.Connection, contacts: Mapping[UUID, ContactSnapshot | None]
-    ) -> None:
-        """Write a batch of directory.contacts; None removes."""
+    ) -> list[str]:
+        """Write a batch of directory.contacts; None removes.
+
+        Returns the devices that are shared with them: their owners see an address come or go.
+        """
         gone = [contact_id for contact_id, contact in contacts.items() if contact is None]
         await connection.execute(self._sql["delete_contacts"], gone)
         rows = [(item.contact_id, item.address) for item in contacts.values() if item is not None]
         await connection.execute(self._sql["save_contacts"], *_columns(rows, 2))
+        shared = await connection.fetch(self._sql["devices_of_contacts"], list(contacts))
+        return [row["device_id"] for row in shared]
 
     async def save_watermarks(
         self, connection: pg.Connection, watermarks: Sequence[tuple[int, DeviceWatermark]]
@@ -166,24 +202,18 @@ class Store:
             await connection.executemany(self._sql["save_watermark"], rows)
             await connection.execute(self._sql["forget_watermarks"], rows[-1][0] - KEPT_WATERMARKS)
 
-    async def announce(
-        self, connection: pg.Connection, topic: str, partition: int, touched: Mapping[str, Touch]
-    ) -> None:
-        """Write the change feed: devices with what touched them last. Call it last.
-
-        It holds the generation's lock until the transaction ends.
-        """
-        if touched:
-            generation = await connection.fetchval(self._sql["lock_generation"])
-            rows = await connection.fetch(
-                self._sql["append_changes"],
-                generation, topic, partition, [touch.offset for touch in touched.values()], list(touched),
-                [touch.correlation_id for touch in touched.values()],
-            )  # fmt: skip
-            first, last = rows[0]["id"], rows[-1]["id"]
-            if first // _FORGET_EVERY != (last + 1) // _FORGET_EVERY:
-                await connection.execute(self._sql["forget_changes"], last - KEPT_CHANGES)
-        await connection.execute(self._sql["notify"])
+    async def announce(self, connection: pg.Connection, touched: Touched) -> None:
+        """Write the change feed. Call it last: it holds the generation's lock until the transaction ends."""
+        if not (touched.devices or touched.accounts or touched.contacts):
+            await connection.execute(self._sql["notify"])
+            return
+        newest: int = await connection.fetchval(
+            self._sql["append_change"],
+            list(touched.devices), list(touched.devices.values()),
+            sorted(touched.accounts), sorted(touched.contacts),
+        )  # fmt: skip
+        if newest % _FORGET_EVERY == 0:
+            await connection.execute(self._sql["forget_changes"], newest - KEPT_CHANGES)
 
     async def observe(self, pool: pg.Pool) -> tuple[int, float | None]:
         """How many devices are in quarantine, and the age in seconds of the stalest partition (None: never
@@ -193,25 +223,22 @@ class Store:
         return row["quarantined"], row["age_seconds"]
 
 
-def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
-    return [[row[place] for row in rows] for place in range(width)]
-
-
-def _uuid(value: UUID) -> UUID:
-    """The driver's own subclass as the plain class, so that both compare and print alike."""
-    return UUID(int=value.int)
+def _columns(rows: Collection[tuple[object, ...]], width: int) -> list[tuple[object, ...]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width
 
 
 def _share(row: asyncpg.Record) -> Share:
     return Share(
-        share_id=_uuid(row["share_id"]),
+        share_id=row["share_id"],
         device_id=row["device_id"],
-        contact_id=_uuid(row["contact_id"]),
+        contact_id=row["contact_id"],
         owner_account_id=row["owner_account_id"],
         state=ShareState(row["state"]),
         account_id=row["account_id"],
-        terms=Terms.model_validate_json(row["terms"]),
+        terms=row["terms"],
         invitation_version=row["invitation_version"],
+        expires_at=row["expires_at"],
+        version=row["version"],
         requested_at=row["requested_at"],
         since=row["since"],
     )

@@ -19,7 +19,8 @@ from contracts.events import AnyShareEvent, ShareAccepted, ShareRequested
 from contracts.permissions import AllServices, Permission, Terms
 from contracts.watermarks import TopicEnds, Watermark
 from permission_projector.consumer import Projector
-from permission_projector.store import SCHEMA, Store
+from permission_projector.generation import LIVE, ensure_live
+from permission_projector.store import ARRIVED, Store
 from servicekit import pg
 from servicekit.kafka import Admin, DeadLetters, Producer, Record, partition_of
 
@@ -74,11 +75,12 @@ class World:
         )
         return self.raw(topics.DIRECTORY_DEVICES, device_id.encode(), self.bytes_of(snapshot))
 
-    def account(self, account_id: str, *emails: str) -> Record:
+    def account(self, account_id: str, *emails: str, phones: tuple[str, ...] = ()) -> Record:
         snapshot = AccountSnapshot(
             account_id=account_id,
             name=account_id.title(),
             verified_emails=emails or (f"{account_id}@example.com",),
+            verified_phones=phones,
         )
         return self.raw(topics.DIRECTORY_ACCOUNTS, account_id.encode(), self.bytes_of(snapshot))
 
@@ -111,6 +113,7 @@ class World:
         terms: Terms | None = None,
         first_version: int = 1,
         contact_id: UUID | None = None,
+        expires_at: datetime | None = None,
     ) -> list[Record]:
         """A share that ``account`` has accepted; None: that still waits."""
         who: dict[str, Any] = {
@@ -119,33 +122,38 @@ class World:
             "contact_id": contact_id or new_id(),
             "owner_account_id": owner,
         }
-        asked = ShareRequested(**who, terms=terms or Terms(scope=AllServices()))
+        asked = ShareRequested(**who, terms=terms or Terms(scope=AllServices()), expires_at=expires_at)
         records = [self.event(asked, first_version)]
         if account is not None:
             records.append(self.event(ShareAccepted(**who, account_id=account), first_version + 1))
         return records
 
     async def apply(self, *records: Record) -> None:
-        """Hand records over as the inbox does: neighbours of one partition are a batch, in a transaction."""
+        """Hand records over as the inbox does; neighbours of one partition are a batch, in a transaction."""
         for _, batch in groupby(records, key=lambda record: (record.topic, record.partition)):
-            async with self.pool.acquire() as connection, connection.transaction():
-                entries = list(batch)
-                last = entries[-1]
+            await self.together(*batch)
+
+    async def together(self, *records: Record) -> None:
+        """Hand records of any partitions over in one transaction, as the inbox does if they come at once."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            for record in records:
                 await connection.execute(
                     "insert into kafka_offset values ($1, $2, $3, $4)"
                     " on conflict (topic, partition) do update set next_offset = excluded.next_offset",
-                    last.topic, last.partition, "e1" if "share.events" in last.topic else "d1",
-                    last.offset + 1,
+                    record.topic, record.partition, "e1" if "share.events" in record.topic else "d1",
+                    record.offset + 1,
                 )  # fmt: skip
-                await self.projector.handle(connection, entries)
+            await self.projector.handle(connection, records)
 
-    async def check(self, account: str, service: str, permission: str = "connect") -> dict[str, Any]:
-        """The gateway's question, asked as the gateway."""
+    async def check(
+        self, account: str, service: str, permission: str = "connect", at: datetime | None = None
+    ) -> dict[str, Any]:
+        """The gateway's question, asked as the gateway; ``at`` is now unless given."""
         connection = await asyncpg.connect(self.database.dsn("access_gateway"))
         try:
             row = await connection.fetchrow(
-                "select * from permissions_api.check_grant_v1($1, $2, $3, now())",
-                account, service, permission,
+                "select * from permissions_api.check_grant_v2($1, $2, $3, coalesce($4, now()))",
+                account, service, permission, at,
             )  # fmt: skip
         finally:
             await connection.close()
@@ -159,7 +167,7 @@ class World:
         """Every row that follows from the topics alone, whatever the batches were."""
         answer: dict[str, list[dict[str, Any]]] = {}
         for table in (
-            "device_stream", "stream_event", "share", "device", "service", "device_quarantine", "account",
+            "share_event", "stream_quarantine", "share", "device", "service", "device_quarantine", "account",
             "account_address", "contact",
         ):  # fmt: skip
             rows = await self.pool.fetch(f"select to_jsonb(t) as row from {table} t order by to_jsonb(t)")
@@ -169,8 +177,8 @@ class World:
     async def empty(self) -> None:
         self.ends.clear()
         await self.pool.execute(
-            "truncate kafka_offset, device_stream, stream_event, share, device, service, device_quarantine,"
-            " account, account_address, contact, watermark, change"
+            "truncate kafka_offset, share_event, stream_quarantine, share, device, service,"
+            " device_quarantine, account, account_address, contact, watermark, change"
         )
 
 
@@ -186,5 +194,8 @@ async def dead_letters(kafka_bootstrap: str, topic_prefix: str) -> AsyncGenerato
 async def world(database: Any, dead_letters: DeadLetters, topic_prefix: str) -> AsyncGenerator[World]:
     dsn = database.dsn("permission_projector")
     await pg.migrate(dsn, "permission_projector")
-    async with await pg.open_pool(dsn, application="test", search_path=SCHEMA, max_size=4) as pool:
+    await ensure_live(dsn)
+    async with await pg.open_pool(
+        dsn, application="test", search_path=LIVE, max_size=4, on_connect=ARRIVED
+    ) as pool:
         yield World(database, pool, Projector(Store(), dead_letters, topic_prefix), topic_prefix)

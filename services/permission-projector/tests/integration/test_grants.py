@@ -12,10 +12,12 @@ from contracts import topics
 from contracts.base import new_id
 from contracts.events import RevokeReason, ShareAccepted, ShareLeft, ShareRequested, ShareRevoked
 from contracts.permissions import AllServices, Permission, SomeServices, Terms, granted
+from permission_projector.generation import create_indexes, create_tables
 
 NOTHING = {
     "allowed": False, "device_id": None, "device_version": None, "share_id": None, "partition": None,
     "target_host": None, "target_port": None, "protocol": None, "lacking": None,
+    "until": None,
 }  # fmt: skip
 
 
@@ -29,7 +31,7 @@ async def test_the_owner_may_use_what_the_service_supports(world: Any) -> None:
     assert answer == {
         "allowed": True, "reason": "owner", "device_id": "cam-1", "device_version": 0,
         "share_id": None, "partition": world.device().partition, "target_host": "10.0.0.1",
-        "target_port": 22, "protocol": "tcp", "lacking": [],
+        "target_port": 22, "protocol": "tcp", "lacking": [], "until": None,
     }  # fmt: skip
     assert await world.reason("olga", "s", "scripting") == "owner"
     assert await world.reason("olga", "s", "ptz") == "no_grant"
@@ -91,6 +93,33 @@ async def test_a_service_added_later_belongs_to_a_whole_device_share_only(world:
     assert await world.reason("sara", "new") == "no_grant"
 
 
+async def test_a_window_holds_from_its_start_up_to_its_end(world: Any) -> None:
+    start, end = (datetime(2026, 3, 1, hour, tzinfo=UTC) for hour in (9, 17))
+    moment = timedelta(microseconds=1)
+    window = Terms(scope=AllServices(), starts_at=start, ends_at=end)
+    await world.apply(world.device(), *world.shared(terms=window))
+    for at, reason in (
+        (start - moment, "no_grant"), (start, "granted"), (end - moment, "granted"), (end, "no_grant"),
+    ):  # fmt: skip
+        answer = await world.check("ravi", "cam-1-ssh", at=at)
+        assert answer["reason"] == reason, at
+        assert answer["until"] == (end if reason == "granted" else None)
+        assert (await world.check("olga", "cam-1-ssh", at=at))["until"] is None
+
+
+async def test_an_answer_lasts_until_the_first_of_its_shares_ends(world: Any) -> None:
+    """When a share ends that only added to another, less is granted: the question must be asked again."""
+    first, second = (datetime(2100, 1, day, tzinfo=UTC) for day in (1, 2))
+    await world.apply(
+        world.device(services={"a": [Permission.CONNECT, Permission.PTZ], "b": [Permission.CONNECT]}),
+        *world.shared(terms=Terms(scope=AllServices(), ends_at=second)),
+        *world.shared(terms=_some("a").model_copy(update={"ends_at": first}), first_version=3),
+    )
+    assert (await world.check("ravi", "a"))["until"] == first
+    assert (await world.check("ravi", "a", at=first))["until"] == second
+    assert (await world.check("ravi", "b"))["until"] == second
+
+
 permissions = st.frozensets(st.sampled_from(Permission))
 explicit = st.frozensets(
     st.sampled_from([item for item in Permission if item is not Permission.SCRIPTING]), min_size=1
@@ -102,10 +131,24 @@ scopes = st.builds(AllServices, permissions=permission_sets) | st.builds(
 )
 
 
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+moments = st.none() | st.sampled_from([NOON + timedelta(microseconds=step) for step in (-1, 0, 1)])
+all_terms = st.builds(Terms, scope=scopes, scripting=st.booleans(), starts_at=moments, ends_at=moments)
+
+
+def _holds(terms: Terms) -> bool:
+    begun = terms.starts_at is None or terms.starts_at <= NOON
+    return begun and (terms.ends_at is None or terms.ends_at > NOON)
+
+
+def _in_scope(terms: Terms, service: str) -> bool:
+    return isinstance(terms.scope, AllServices) or service in terms.scope.services
+
+
 @pytest.mark.slow
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    terms=st.lists(st.builds(Terms, scope=scopes, scripting=st.booleans()), min_size=1, max_size=3),
+    terms=st.lists(all_terms, min_size=1, max_size=3),
     supported=st.fixed_dictionaries({"a": permissions, "b": permissions}),
 )
 async def test_terms_mean_in_sql_what_they_mean_in_the_contracts(
@@ -121,18 +164,25 @@ async def test_terms_mean_in_sql_what_they_mean_in_the_contracts(
         ),
     )
     rows = await world.pool.fetch(
-        "select s, p, answer.reason, answer.lacking from unnest($1::text[]) s, unnest($2::text[]) p,"
-        " lateral permissions_api.check_grant_v1('ravi', s, p, now()) as answer",
+        "select s, p, answer.*, first.reason as first_reason, first.lacking as first_lacking"
+        " from unnest($1::text[]) s, unnest($2::text[]) p,"
+        " lateral permissions_api.check_grant_v2('ravi', s, p, $3) as answer,"
+        " lateral permissions_api.check_grant_v1('ravi', s, p, $3) as first",
         list(supported),
         list(Permission),
+        NOON,
     )
     for row in rows:
+        held = [item for item in terms if _holds(item)]
         given_to = {
-            permission for item in terms for permission in granted(item, row["s"], supported[row["s"]])
+            permission for item in held for permission in granted(item, row["s"], supported[row["s"]])
         }
+        ends = [item.ends_at for item in held if item.ends_at and _in_scope(item, row["s"])]
         allowed = row["p"] in given_to
         assert row["reason"] == ("granted" if allowed else "no_grant"), (row, terms)
         assert row["lacking"] == (sorted(supported[row["s"]] - given_to) if allowed else None), (row, terms)
+        assert row["until"] == (min(ends, default=None) if allowed else None), (row, terms)
+        assert (row["first_reason"], row["first_lacking"]) == (row["reason"], row["lacking"])
 
 
 @pytest.fixture
@@ -250,14 +300,8 @@ async def test_the_functions_follow_a_generation_that_is_swapped_in_by_renaming(
     for _ in range(7):  # past the point where plans become generic
         assert await question.fetchval("ravi", "cam-1-ssh") == "granted"
     async with world.pool.acquire() as connection, connection.transaction():
-        await connection.execute("create schema permissions_2")
-        tables = await connection.fetch("select tablename from pg_tables where schemaname = 'permissions'")
-        for row in tables:
-            name = row["tablename"]
-            await connection.execute(
-                f"create table permissions_2.{name} (like permissions.{name} including all)"
-            )
-        await connection.execute("insert into permissions_2.generation (number) values (2)")
+        await create_tables(connection, "permissions_2", 2)
+        await create_indexes(connection, "permissions_2")
         await connection.execute("alter schema permissions rename to permissions_1")
         await connection.execute("alter schema permissions_2 rename to permissions")
     assert await question.fetchval("ravi", "cam-1-ssh") == "no_grant"
@@ -279,7 +323,10 @@ async def test_a_reader_may_call_the_functions_and_read_no_table(world: Any, gat
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await connection.fetch(f"select * from {row['schemaname']}.{row['tablename']}")
             if role != "access_gateway":
-                for call in ("check_grant_v1('a','b','c',now())", "freshness_v1()", "changes_v1(1,0,1)"):
+                for call in (
+                    "check_grant_v1('a','b','c',now())", "check_grant_v2('a','b','c',now())",
+                    "device_grants_v1('a',now())", "freshness_v1()", "changes_v1(1,0,1)",
+                ):  # fmt: skip
                     with pytest.raises(asyncpg.InsufficientPrivilegeError):
                         await connection.fetch(f"select * from permissions_api.{call}")
         finally:

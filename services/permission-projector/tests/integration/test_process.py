@@ -20,6 +20,7 @@ import pytest
 from contracts import topics
 from contracts.base import new_id
 from contracts.codec import encode, envelope
+from contracts.directory import AccountSnapshot, ContactSnapshot, DeviceSnapshot
 from contracts.events import (
     AnyShareEvent,
     RevokeReason,
@@ -31,11 +32,11 @@ from contracts.events import (
 from contracts.permissions import AllServices, Terms
 from contracts.watermarks import TopicEnds, Watermark
 from permission_projector.consumer import TOPICS
+from permission_projector.generation import LIVE, ensure_live
 from permission_projector.projection import Stream, VersionedEvent, project
 from permission_projector.settings import NAME
-from permission_projector.store import SCHEMA
 from servicekit import pg
-from servicekit.kafka import Admin, Consumer, KafkaException, Partition, Producer
+from servicekit.kafka import Admin, Consumer, Headers, KafkaException, Partition, Producer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -71,8 +72,10 @@ class Workers:
         self.running.remove(worker)
         return await worker.wait()
 
-    async def send(self, topic: topics.Topic, key: str | None, value: bytes | None) -> None:
-        await self.producer.send(self.prefix + topic.name, key, value)
+    async def send(
+        self, topic: topics.Topic, key: str | None, value: bytes | None, headers: Headers = ()
+    ) -> None:
+        await self.producer.send(self.prefix + topic.name, key, value, headers)
 
     async def led(self) -> bool:
         """Whether the broker serves the topics that were just made."""
@@ -101,12 +104,13 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
 async def workers(database: Any, kafka_bootstrap: str, topic_prefix: str) -> AsyncGenerator[Workers]:
     dsn = database.dsn("permission_projector")
     await pg.migrate(dsn, "permission_projector")
+    await ensure_live(dsn)
     wanted = [*TOPICS, topics.dead_letters("permission-projector")]
     await Admin(kafka_bootstrap).provision(
         [(topic_prefix + topic.name, topic.partitions, topic.config) for topic in wanted]
     )
     async with (
-        await pg.open_pool(dsn, application="test", search_path=SCHEMA) as pool,
+        await pg.open_pool(dsn, application="test", search_path=LIVE) as pool,
         Producer(kafka_bootstrap, "test") as producer,
     ):
         group = Workers(kafka_bootstrap, topic_prefix, dsn, pool, producer)
@@ -158,7 +162,7 @@ async def test_killed_workers_lose_nothing_and_apply_nothing_twice(workers: Work
                     await workers.send(topics.SHARE_EVENTS, device, again)
 
     async def applied(part: float) -> bool:
-        return await workers.pool.fetchval("select count(*) from stream_event") >= total * part
+        return await workers.pool.fetchval("select count(*) from share_event") >= total * part
 
     first, second = await workers.start(), await workers.start()
     loading = asyncio.create_task(load())
@@ -172,17 +176,20 @@ async def test_killed_workers_lose_nothing_and_apply_nothing_twice(workers: Work
     await eventually(workers.caught_up)
     assert third.returncode is None
 
-    rows = await workers.pool.fetch("select device_id, version, quarantine_code from device_stream")
-    assert {row["device_id"]: (row["version"], row["quarantine_code"]) for row in rows} == {
-        device: (stream.version, None) for device, stream in expected.items()
+    rows = await workers.pool.fetch(
+        "select device_id, max(version) as version from share_event group by device_id"
+    )
+    assert {row["device_id"]: row["version"] for row in rows} == {
+        device: stream.version for device, stream in expected.items()
     }
+    assert await workers.pool.fetchval("select count(*) from stream_quarantine") == 0
     rows = await workers.pool.fetch("select share_id, state, account_id, invitation_version from share")
     assert {tuple(row) for row in rows} == {
         (share.share_id, share.state, share.account_id, share.invitation_version)
         for stream in expected.values()
         for share in stream.shares.values()
     }
-    assert await workers.pool.fetchval("select count(*) from stream_event") == total
+    assert await workers.pool.fetchval("select count(*) from share_event") == total
 
 
 async def test_a_restarted_worker_goes_on_where_it_was(workers: Workers) -> None:
@@ -198,7 +205,7 @@ async def test_a_restarted_worker_goes_on_where_it_was(workers: Workers) -> None
     await workers.start()
     await workers.send(topics.DIRECTORY_DEVICES, "pc-2", None)
     await eventually(workers.caught_up)
-    assert [row["device_id"] for row in await feed()] == [*(row["device_id"] for row in before), "pc-2"]
+    assert [row["device_ids"] for row in await feed()] == [*(row["device_ids"] for row in before), ["pc-2"]]
 
 
 async def _dead_letters(workers: Workers, count: int) -> list[Any]:
@@ -222,6 +229,42 @@ async def _dead_letters(workers: Workers, count: int) -> list[Any]:
     return found
 
 
+async def test_headers_without_a_value_change_nothing(workers: Workers) -> None:
+    """Each topic's records come with them, and one that is poison keeps them."""
+    null: Headers = (("trace", None), ("empty", b""))
+    await workers.start()
+    contact = ContactSnapshot(contact_id=new_id(), address="mailto:ann@example.com")
+    device = DeviceSnapshot(
+        device_id="cam-1", owner_account_id="olga", name="Camera", kind="camera", services=()
+    )
+    account = AccountSnapshot(account_id="ann", name="Ann", verified_emails=("ann@example.com",))
+    for topic, key, snapshot in (
+        (topics.DIRECTORY_CONTACTS, str(contact.contact_id), contact),
+        (topics.DIRECTORY_DEVICES, "cam-1", device),
+        (topics.DIRECTORY_ACCOUNTS, "ann", account),
+    ):
+        await workers.send(topic, key, encode(envelope(snapshot, source="test", time=NOW)), null)
+    for version, event in enumerate(_life("cam-1", 1), start=1):
+        await workers.send(topics.SHARE_EVENTS, "cam-1", _bytes(event, version, new_id()), null)
+    ends = {
+        topic.name: TopicEnds(topic_id="one", end_offsets=dict.fromkeys(range(topic.partitions), 0))
+        for topic in (topics.SHARE_EVENTS, topics.DIRECTORY_DEVICES)
+    }
+    mark = encode(envelope(Watermark(as_of=NOW, topics=ends), source="test", time=NOW))
+    await workers.send(topics.WATERMARKS, None, mark, null)
+    await workers.send(topics.DIRECTORY_ACCOUNTS, "bob", b"null", null)
+    await eventually(workers.caught_up)
+    counts = await workers.pool.fetchrow(
+        "select (select count(*) from contact) as contacts, (select count(*) from device) as devices,"
+        " (select count(*) from account) as accounts, (select max(version) from share_event) as version,"
+        " (select count(*) from watermark) as watermarks, (select count(*) from stream_quarantine) as bad"
+    )
+    assert counts is not None
+    assert tuple(counts) == (1, 1, 1, len(_life("cam-1", 1)), 1, 0)
+    (letter,) = await _dead_letters(workers, 1)
+    assert tuple(letter.headers[:2]) == null
+
+
 async def test_poison_is_put_aside_and_holds_up_nobody(workers: Workers) -> None:
     await workers.start()
     await workers.send(topics.SHARE_EVENTS, "cam-1", b'{"half":')
@@ -231,10 +274,10 @@ async def test_poison_is_put_aside_and_holds_up_nobody(workers: Workers) -> None
         other = event.model_copy(update={"device_id": "cam-2"})
         await workers.send(topics.SHARE_EVENTS, "cam-2", _bytes(other, version, new_id()))
     await eventually(workers.caught_up)
-    rows = await workers.pool.fetch(
-        "select device_id, version, quarantine_code from device_stream order by 1"
-    )
-    assert [tuple(row) for row in rows] == [("cam-1", 0, "MALFORMED"), ("cam-2", 3, None)]
+    rows = await workers.pool.fetch("select device_id, code from stream_quarantine")
+    assert [tuple(row) for row in rows] == [("cam-1", "MALFORMED")]
+    rows = await workers.pool.fetch("select device_id, max(version) from share_event group by 1")
+    assert [tuple(row) for row in rows] == [("cam-2", 3)]
     letters = {letter.value: dict(letter.headers) for letter in await _dead_letters(workers, 2)}
     assert set(letters) == {b'{"half":', b"null"}
     headers = letters[b'{"half":']
@@ -312,6 +355,7 @@ async def test_the_read_api_serves_and_stops_on_a_signal(
 ) -> None:
     dsn = database.dsn("permission_projector")
     await pg.migrate(dsn, "permission_projector")
+    await ensure_live(dsn)
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "permission_projector", "serve",
         env={
@@ -334,7 +378,7 @@ async def test_the_read_api_serves_and_stops_on_a_signal(
             await eventually(ready)
             headers = {"Authorization": f"Bearer {internal_tokens.token(NAME, 'olga')}"}
             answer = await client.get("/v1/devices", headers=headers)
-            assert answer.json() == {"items": [], "total": 0, "hasMore": False}
+            assert answer.json() == {"items": [], "total": 0, "hasMore": False, "next": None}
         server.send_signal(signal.SIGTERM)
         assert await server.wait() == 0
     finally:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.events import ShareRequested
 from permission_projector.records import (
     UnreadableError,
     UnreadableKeyError,
@@ -37,6 +38,14 @@ def _left(**attributes: Any) -> bytes:
         "owner_account_id": "olga", "account_id": "ravi",
     }  # fmt: skip
     return _bytes("ShareLeft", data, **{"version": 3, **attributes})
+
+
+def _requested(**fields: Any) -> bytes:
+    data = {
+        "share_id": SHARE_ID, "device_id": "cam-1", "contact_id": CONTACT_ID, "owner_account_id": "olga",
+        "terms": {"scope": {"kind": "all"}, **fields.pop("window", {})}, **fields,
+    }  # fmt: skip
+    return _bytes("ShareRequested", data, version=3)
 
 
 def _device(**fields: Any) -> bytes:
@@ -70,12 +79,26 @@ def test_a_key_that_names_no_device(key: bytes | None) -> None:
         (_left(id="not-a-uuid"), "INVALID_DATA"),
         (_left(time="0001-01-01T00:00:00+23:00"), "NOT_STORABLE"),
         (_left().replace(b"cam-1", b"cam-2"), "KEY_MISMATCH"),
+        (_requested(expires_at="9999-12-31T23:59:59-10:00"), "NOT_STORABLE"),
+        (_requested(window={"starts_at": "0001-01-01T00:00:00+10:00"}), "NOT_STORABLE"),
+        (_requested(window={"ends_at": "9999-12-31T23:59:59-10:00"}), "NOT_STORABLE"),
+        (_requested(window={"ends_at": "2026-01-01T00:00:00"}), "INVALID_DATA"),
     ],
 )
 def test_a_share_event_that_cannot_be_used(value: bytes | None, code: str) -> None:
     with pytest.raises(UnreadableError) as refused:
         read_share_event("cam-1", value)
     assert refused.value.code == code
+
+
+def test_the_times_of_a_share_are_kept_in_one_zone() -> None:
+    window = {"starts_at": "2026-01-01T09:00:00+02:00", "ends_at": "2026-01-01T17:00:00.5-05:30"}
+    event = read_share_event("cam-1", _requested(window=window, expires_at="2026-02-01T00:00:00+14:00"))
+    data = event.event.data
+    assert isinstance(data, ShareRequested)
+    assert '"starts_at":"2026-01-01T07:00:00Z"' in data.terms.model_dump_json()
+    assert '"ends_at":"2026-01-01T22:30:00.500000Z"' in data.terms.model_dump_json()
+    assert str(data.expires_at) == "2026-01-31 10:00:00+00:00"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +114,12 @@ def test_a_share_event_that_cannot_be_used(value: bytes | None, code: str) -> No
         (_device(services=[_service(target={"host": "\0", "port": 1})]), "INVALID_DATA"),
         (_device(services=[_service(channel=2**31)]), "NOT_STORABLE"),
         (_device(services=[_service(permissions=["fly"])]), "INVALID_DATA"),
+        (_device(services=[_service(stream={"live": "rtsp://elsewhere/"})]), "INVALID_DATA"),
+        (_device(services=[_service(stream={"live": "/a b"})]), "INVALID_DATA"),
+        (_device(services=[_service(stream={"live": "/a\r\nb"})]), "INVALID_DATA"),
+        (_device(services=[_service(stream={"live": "/a\n"})]), "INVALID_DATA"),
+        (_device(services=[_service(stream={"live": "/{other}"}, channel=1)]), "INVALID_DATA"),
+        (_device(services=[_service(stream={"recording": "/tracks/{channel}01"})]), "INVALID_DATA"),
         (_device(created_at="9999-12-31T23:59:59-10:00"), "NOT_STORABLE"),
     ],
 )
@@ -101,11 +130,17 @@ def test_a_device_that_cannot_be_used(value: bytes, code: str) -> None:
 
 
 def test_an_account_keeps_its_verified_addresses_in_one_form() -> None:
-    emails = ["Ann@Example.com", "not an address", "ann@example.com", "b@bücher.example"]
-    value = _bytes("AccountSnapshot", {"account_id": "ann", "name": "Ann", "verified_emails": emails})
+    emails = ["Ann@Example.com", "not an address", "ann@example.com", "b@bücher.example", "+49 151 12345678"]
+    phones = ["+49 (151) 1234-5679", "0151 12345678", "+4915112345679", "c@example.com"]
+    value = _bytes(
+        "AccountSnapshot",
+        {"account_id": "ann", "name": "Ann", "verified_emails": emails, "verified_phones": phones},
+    )
     _, account = read_account(b"ann", value)
     assert account is not None
-    assert account.addresses == ("mailto:ann@example.com", "mailto:b@xn--bcher-kva.example")
+    assert account.addresses == (
+        "mailto:ann@example.com", "mailto:b@xn--bcher-kva.example", "tel:+4915112345679",
+    )  # fmt: skip
     assert read_account(b"ann", None) == ("ann", None)
     for key in (None, b"bob", b"\xff", b"a\0"):
         with pytest.raises(UnreadableError):
