@@ -1,6 +1,6 @@
 """The HTTP API: opens a port for a caller and closes it again."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated
 from uuid import UUID
@@ -8,9 +8,16 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Response
 from pydantic import Field, TypeAdapter, ValidationError
 
-from access_gateway.errors import AccessDeniedError, ConnectionNotFoundError, InvalidPositionError
+from access_gateway.errors import (
+    AccessDeniedError,
+    ConnectionNotFoundError,
+    InvalidPositionError,
+    UnavailableError,
+)
 from access_gateway.policy import AccessRequest
+from access_gateway.ports import Ports
 from access_gateway.protocols.port import LATCH
+from access_gateway.protocols.rtsp.passwords import LIVES_SECONDS, StreamPasswords
 from access_gateway.server import Gateway
 from access_gateway.settings import Settings
 from contracts.base import AccountId, Fact, Id, Order
@@ -41,7 +48,7 @@ class OpenedConnection(Fact):
     timeout_seconds: float
 
 
-def router(gateway: Gateway, settings: Settings) -> APIRouter:
+def router(ports: Ports, gateway: Gateway, settings: Settings) -> APIRouter:
     """The calls under ``/v1/connections``, for trusted callers that name the acting account."""
     callers = Depends(InternalCallers(settings.internal_keys, "access-gateway"))
     routes = APIRouter(prefix="/v1/connections")
@@ -57,15 +64,15 @@ def router(gateway: Gateway, settings: Settings) -> APIRouter:
             _ACCOUNT_ID.validate_python(account_id)
         except ValidationError:
             raise AccessDeniedError from None  # no account has such an id: nothing is granted to it
-        request = AccessRequest(account_id, body.service_id, _positions(positions))
-        port = await gateway.open(request, str(body.host_ip))
+        request = AccessRequest(account_id, body.service_id, positions=_positions(positions))
+        port = await ports.open(request, str(body.host_ip))
         lease = port.lease
         response.headers[POSITION_HEADER] = format_positions(
             (Position(lease.device_id, lease.device_version),)
         )
         return OpenedConnection(
             connection_id=lease.connection_id,
-            service_id=lease.service_id,
+            service_id=lease.request.service_id,
             device_id=lease.device_id,
             host=settings.public_host,
             port=port.number,
@@ -75,15 +82,55 @@ def router(gateway: Gateway, settings: Settings) -> APIRouter:
         )
 
     async def close_connection(connection_id: str, account_id: Annotated[str, callers]) -> None:
-        """Close one's own port and what runs through it."""
+        """Close one's own port with what runs through it, or cut one connection: see `Gateway.cut`."""
         try:
             known = UUID(connection_id)
         except ValueError:
             raise ConnectionNotFoundError from None
-        gateway.close(account_id, known)
+        if not ports.close(account_id, known):
+            await gateway.cut(account_id, known)
 
     routes.add_api_route("", open_connection, methods=["POST"], status_code=201)
     routes.add_api_route("/{connection_id}", close_connection, methods=["DELETE"], status_code=204)
+    return routes
+
+
+class StreamFor(Order):
+    """Which camera's stream a password is for."""
+
+    service_id: Id
+
+
+class StreamPassword(Fact):
+    """How a player comes: one of the addresses, any user name, and the password until ``ends_at``."""
+
+    urls: tuple[str, ...]
+    password: str
+    ends_at: datetime
+
+
+def streams(passwords: StreamPasswords, settings: Settings) -> APIRouter:
+    """``POST /v1/stream-passwords``, for trusted callers that name the acting account.
+
+    It is no check: whoever comes with the password is checked as if he had come with a token.
+    """
+    callers = Depends(InternalCallers(settings.internal_keys, "access-gateway"))
+    routes = APIRouter(prefix="/v1/stream-passwords")
+    ports = {"rtsps": settings.rtsps_port, "rtsp": settings.rtsp_port}
+    host = f"[{settings.public_host}]" if ":" in settings.public_host else settings.public_host
+
+    async def give(body: StreamFor, account_id: Annotated[str, callers]) -> StreamPassword:
+        """A password for a player that cannot send a token."""
+        urls = tuple(f"{scheme}://{host}:{port}/{body.service_id}" for scheme, port in ports.items() if port)
+        if not urls:
+            raise UnavailableError("This gateway has no port for RTSP.")
+        return StreamPassword(
+            urls=urls,
+            password=passwords.give(account_id, body.service_id),
+            ends_at=datetime.now(UTC) + timedelta(seconds=LIVES_SECONDS),
+        )
+
+    routes.add_api_route("", give, methods=["POST"], status_code=201)
     return routes
 
 

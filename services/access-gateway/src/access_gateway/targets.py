@@ -3,15 +3,25 @@
 import asyncio
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
+from access_gateway.policy import ServiceAccess
 from access_gateway.settings import Network
 
 Address = IPv4Address | IPv6Address
 
+_IPV4 = 4
+_REMEMBERED = 10_000
+
 
 class TargetNotAllowedError(Exception):
     """No address of the target lies in a network that may be dialled."""
+
+
+class DeviceOfflineError(Exception):
+    """The device is reached through its agent only, and that is not connected to this gateway."""
 
 
 class TargetUnreachableError(Exception):
@@ -44,6 +54,40 @@ def may_dial(address: Address, networks: Sequence[Network]) -> bool:
         and (not address.is_link_local or network.is_link_local)
         for network in networks
     )
+
+
+class Targets:
+    """Reaches services directly, within the networks that the operator allows."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self._networks = networks
+        self._family = lru_cache(maxsize=_REMEMBERED)(self._literal)
+
+    def direct(self, access: ServiceAccess) -> tuple[int, tuple[Any, ...]] | None:
+        """Address family and socket address of a service that can be dialled without asking anybody.
+
+        None: only `reach` can tell, or refuse.
+        """
+        family = self._family(access.target_host)
+        return None if family is None else (family, (access.target_host, access.target_port))
+
+    def _literal(self, host: str) -> int | None:
+        """The family of an address that may be dialled; None for a name, and for what may not."""
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return None
+        if not may_dial(plain_address(host), self._networks):
+            return None
+        return socket.AF_INET if address.version == _IPV4 else socket.AF_INET6
+
+    async def reach(self, access: ServiceAccess, seconds: float) -> socket.socket:
+        """A connected, non-blocking socket to the service.
+
+        Raises:
+            TargetNotAllowedError, TargetUnreachableError: see there.
+        """
+        return await dial(access.target_host, access.target_port, networks=self._networks, seconds=seconds)
 
 
 async def dial(host: str, port: int, *, networks: Sequence[Network], seconds: float) -> socket.socket:

@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 import socket
+import ssl
+import sys
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -13,11 +17,18 @@ import pytest
 from access_gateway.app import App, build
 from access_gateway.settings import Settings
 from contracts import codec, topics
+from permission_projector.generation import ensure_live
 from servicekit import pg
 from servicekit.kafka import Admin, Consumer, Partition
 
 if TYPE_CHECKING:
+    from rtsp_site import Site
+
+    from devstack.certificates import Files
+    from devstack.issuer import IssuerServer
     from devstack.pytest_plugin import Database, InternalTokenMaker
+
+sys.path.insert(0, str(Path(__file__).parent))  # the modules beside, which several tests use
 
 TICK_SECONDS = 0.2
 
@@ -55,7 +66,7 @@ class World:
 
     async def device(self, device_id: str, address: tuple[str, int], **more: str) -> str:
         """A device of account ``owner`` with one service, whose id is returned."""
-        service_id = f"{device_id}-svc"
+        service_id = more.get("service_id", f"{device_id}-svc")
         await self.run(
             "insert into permissions.device values ($1, 5, 'owner', 'n', 'computer', now())", device_id
         )
@@ -69,16 +80,82 @@ class World:
         )
         return service_id
 
-    async def share(self, device_id: str, account_id: str, permissions: str = '"all"') -> None:
-        """An accepted share of the whole device."""
+    async def more_services(self, device_id: str, count: int, permissions: str) -> None:
+        """Further services of a device, ``<device_id>-more-0`` and so on."""
+        await self.run(
+            "insert into permissions.service (device_id, service_id, ordinal, name, protocol, target_host,"
+            " target_port, permissions) select $1, $1 || '-more-' || n, n + 1, 'n', 'tcp', '127.0.0.1', 1, $3"
+            " from generate_series(0, $2 - 1) as n",
+            device_id,
+            count,
+            permissions.split(","),
+        )
+
+    async def share(
+        self,
+        device_id: str,
+        account_id: str,
+        permissions: str = '"all"',
+        *,
+        begins: str | None = None,
+        lasts: str | None = None,
+    ) -> None:
+        """An accepted share of the whole device; its window is told as intervals from now."""
         await self._changed(
             device_id,
             "insert into permissions.share values ($1, gen_random_uuid(), gen_random_uuid(), 'owner',"
             " 'active', $2,"
-            " jsonb_build_object('scope', jsonb_build_object('kind', 'all', 'permissions', $3::text::jsonb)),"
-            " 1, now(), now())",
+            " jsonb_build_object('scope', jsonb_build_object('kind', 'all', 'permissions', $3::text::jsonb),"
+            " 'starts_at', clock_timestamp() + $4::text::interval,"
+            " 'ends_at', clock_timestamp() + $5::text::interval),"
+            " 1, now(), now(), null, 1)",
             device_id,
             account_id,
+            permissions,
+            begins,
+            lasts,
+        )
+
+    async def ends(self, device_id: str, lasts: str | None) -> None:
+        """Give every share of the device another end."""
+        await self._changed(
+            device_id,
+            "update permissions.share set terms = terms"
+            " || jsonb_build_object('ends_at', clock_timestamp() + $2::text::interval) where device_id = $1",
+            device_id,
+            lasts,
+        )
+
+    async def comes(self, moment: str, *, after: str = "0 seconds") -> None:
+        """Wait until the first start or end of all shares has come, by the database's clock."""
+        query = (
+            f"select clock_timestamp() - interval '{after}' >= min((terms ->> '{moment}')::timestamptz)"
+            " from permissions.share"
+        )
+        async with asyncio.timeout(15):
+            while not await self.value(query):  # noqa: ASYNC110 - asked of the database
+                await asyncio.sleep(0.005)
+
+    async def camera(self, device_id: str, address: tuple[str, int], live: str, recording: str | None) -> str:
+        """A device that is a camera with all that a camera can do; its service's id is returned."""
+        service_id = await self.device(
+            device_id, address, protocol="rtsp", permissions="live_view,playback,two_way_audio"
+        )
+        await self.run(
+            "update permissions.service set live_path = $2, recording_path = $3 where service_id = $1",
+            service_id,
+            live,
+            recording,
+        )
+        return service_id
+
+    async def narrow(self, device_id: str, permissions: str) -> None:
+        """Give every share of the device other permissions."""
+        await self._changed(
+            device_id,
+            "update permissions.share set terms = jsonb_set(terms, '{scope,permissions}', $2::text::jsonb)"
+            " where device_id = $1",
+            device_id,
             permissions,
         )
 
@@ -88,17 +165,20 @@ class World:
             device_id, "update permissions.share set state = 'revoked' where device_id = $1", device_id
         )
 
-    async def _changed(self, device_id: str, statement: str, *arguments: object) -> None:
+    async def _changed(self, device_id: str, statement: str, *arguments: str | None) -> None:
         async with self._lock, self._connection.transaction():
             await self._connection.execute(statement, *arguments)
             await self._connection.execute(
-                "insert into permissions.device_stream values ($1, 1)"
-                " on conflict (device_id) do update set version = permissions.device_stream.version + 1",
+                "insert into permissions.share_event (device_id, version, event_id, share_id, kind, at,"
+                " state, owner_account_id, contact_id) select $1, coalesce(max(version), 0) + 1,"
+                " gen_random_uuid(),"
+                " gen_random_uuid(), 'ShareChanged', now(), 'active', 'owner', gen_random_uuid()"
+                " from permissions.share_event where device_id = $1",
                 device_id,
             )
             await self._connection.execute(
-                "insert into permissions.change (generation, topic, partition, record_offset, device_id)"
-                " select number, 'e', 5, 0, $1 from permissions.generation",
+                "insert into permissions.change (device_ids, correlation_ids, account_ids, contact_ids)"
+                " values (array[$1], array[null], '{}', '{}')",
                 device_id,
             )
             await self._connection.execute("notify permissions_changed")
@@ -107,6 +187,7 @@ class World:
 @pytest.fixture
 async def world(database: "Database") -> AsyncGenerator[World]:
     await pg.migrate(database.dsn("permission_projector"), "permission_projector")
+    await ensure_live(database.dsn("permission_projector"))
     connection = await asyncpg.connect(database.dsn("permission_projector"))
     made = World(connection)
     beating = asyncio.create_task(made.beat())
@@ -122,6 +203,8 @@ class Devices:
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
         self.connections = 0
+        self.heard = bytearray()
+        self._closing = asyncio.Event()
         self.ended: list[BaseException | None] = []
 
     async def echo(self) -> tuple[str, int]:
@@ -129,6 +212,38 @@ class Devices:
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
+
+        return await self._serve(handle)
+
+    async def says(self, data: bytes) -> tuple[str, int]:
+        async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(data)
+            await writer.drain()
+
+        return await self._serve(handle)
+
+    async def page(self) -> tuple[str, int]:
+        """An empty page, whatever is asked for."""
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 0\r\n")
+            writer.write(b"Connection: close\r\n\r\n")
+            await writer.drain()
+
+        return await self._serve(handle)
+
+    async def hears(self) -> tuple[str, int]:
+        async def handle(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65536):
+                self.heard += data
+
+        return await self._serve(handle)
+
+    async def deaf(self) -> tuple[str, int]:
+        async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            del writer  # the reader holds 128 KiB, then its socket is not read any more
+            await self._closing.wait()
 
         return await self._serve(handle)
 
@@ -159,6 +274,7 @@ class Devices:
         return server.sockets[0].getsockname()
 
     async def close(self) -> None:
+        self._closing.set()
         for server in self._servers:
             server.close()
 
@@ -196,6 +312,18 @@ class Running:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
 
+    async def turns_away(self, port: int, source: str) -> bool:
+        """Whether a client from there is closed or reset without a byte, maybe while it still connects."""
+        try:
+            async with asyncio.timeout(10):
+                reader, writer = await self.connect(port, source)
+                try:
+                    return await reader.read(1) == b""
+                finally:
+                    writer.close()
+        except ConnectionError:
+            return True
+
     async def ready(self) -> int:
         return (await self.http.get("/readyz")).status_code
 
@@ -219,6 +347,31 @@ class Running:
                 await asyncio.sleep(0.02)
 
 
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """A gateway with open doors, and people who may come to them."""
+
+    gateway: Running
+    plain: int
+    tls: int
+    trust: ssl.SSLContext
+    issuer: "IssuerServer"
+
+    def token(self, account_id: str) -> str:
+        return self.issuer.token(account_id)
+
+    async def connect(
+        self, *, secure: bool = False, source: str = "127.0.0.1"
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(
+            "127.0.0.1",
+            self.tls if secure else self.plain,
+            local_addr=(source, 0),
+            ssl=self.trust if secure else None,
+            server_hostname="localhost" if secure else None,
+        )
+
+
 class Gateways:
     """Starts gateways; each test's settings differ in what it is about."""
 
@@ -226,6 +379,7 @@ class Gateways:
         self, stack: contextlib.AsyncExitStack, tokens: "InternalTokenMaker", **settings: str
     ) -> None:
         self._stack, self._tokens, self._settings = stack, tokens, settings
+        self._running: dict[Running, asyncio.Task[None]] = {}
 
     async def start(self, **changes: object) -> Running:
         with socket.create_server(("127.0.0.1", 0)) as probe:  # a range near a port that was free
@@ -243,8 +397,31 @@ class Gateways:
         http = httpx.AsyncClient(transport=httpx.ASGITransport(app.http), base_url="http://gateway")
         self._stack.push_async_callback(self._stop, running, http)
         gateway = Running(app, http, self._tokens)
+        self._running[gateway] = running
         await gateway.becomes_ready(200)
         return gateway
+
+    async def doorway(self, issuer: "IssuerServer", certificates: "Files", **changes: object) -> Doorway:
+        """A gateway whose access doors are open, plain and over TLS."""
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+            plain, tls = one.getsockname()[1], two.getsockname()[1]
+        gateway = await self.start(
+            access_port=plain,
+            access_tls_port=tls,
+            tls_cert_file=certificates.certificate,
+            tls_key_file=certificates.key,
+            oidc_issuer=issuer.url,
+            oidc_audience=issuer.audience,
+            **{"web_origins": ("https://app.example",), **changes},
+        )
+        trust = ssl.create_default_context(cafile=certificates.ca)
+        return Doorway(gateway, plain, tls, trust, issuer)
+
+    async def stop(self, gateway: Running) -> None:
+        """End one gateway as SIGTERM does."""
+        running = self._running.pop(gateway)
+        running.cancel()
+        await asyncio.wait({running})
 
     async def _stop(self, running: asyncio.Task[None], http: httpx.AsyncClient) -> None:
         running.cancel()
@@ -270,6 +447,7 @@ async def gateways(  # noqa: PLR0917 - pytest passes fixtures by name
     internal_tokens: "InternalTokenMaker",
 ) -> AsyncGenerator[Gateways]:
     del world, events_topic  # they must be there before
+    await pg.migrate(database.dsn("access_gateway"), "access_gateway")
     async with contextlib.AsyncExitStack() as stack:
         yield Gateways(
             stack,
@@ -278,6 +456,32 @@ async def gateways(  # noqa: PLR0917 - pytest passes fixtures by name
             kafka_bootstrap=kafka_bootstrap,
             topic_prefix=topic_prefix,
         )
+
+
+@pytest.fixture
+def free_ports() -> list[int]:
+    """Two ports that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        return [each.getsockname()[1] for each in (one, two)]
+
+
+@pytest.fixture
+async def site(
+    gateways: Gateways, world: World, issuer: "IssuerServer", certificates: "Files", free_ports: list[int]
+) -> "AsyncGenerator[Site]":
+    gateway = await gateways.start(
+        rtsp_port=free_ports[0],
+        rtsps_port=free_ports[1],
+        tls_cert_file=certificates.certificate,
+        tls_key_file=certificates.key,
+        oidc_issuer=issuer.url,
+        oidc_audience=issuer.audience,
+    )
+    from rtsp_site import Site
+
+    made = Site(gateway, world, issuer, free_ports[0], free_ports[1])
+    yield made
+    await made.close()
 
 
 class Events:

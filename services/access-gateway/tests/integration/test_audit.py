@@ -42,6 +42,7 @@ async def test_every_connection_leaves_its_events(
         "device_id": "dev-1",
         "permission": Permission.CONNECT,
         "device_version": 1,
+        "way": "port",
     }
     assert opened.data.share_id is not None
     assert isinstance(closed.data, ConnectionClosed)
@@ -49,11 +50,10 @@ async def test_every_connection_leaves_its_events(
     assert (closed.data.bytes_to_device, closed.data.bytes_from_device) == (5, 5)
     assert 0 < closed.data.seconds < 60
 
-    _, stranger = await gateway.connect(port, "127.0.0.9")
+    assert await gateway.turns_away(port, "127.0.0.9")
     (wrong,) = await events.take(1)
     assert isinstance(wrong.data, ConnectionRefused)
     assert wrong.data.reason == "WRONG_SOURCE"
-    stranger.close()
 
     reader, writer = await gateway.connect(port)
     writer.write(b"123")

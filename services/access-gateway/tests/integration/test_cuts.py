@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from contracts.events import ConnectionCut, ConnectionOpened, CutReason
+
 if TYPE_CHECKING:
-    from conftest import Devices, Gateways, Running, World
+    from conftest import Devices, Events, Gateways, Running, World
 
     from devstack.pytest_plugin import Database
 
@@ -77,14 +79,19 @@ async def test_a_revoke_cuts_with_bytes_in_flight_and_touches_nobody_else(
     "change",
     [
         # The notification got lost: the change is found all the same.
-        "with c as (insert into permissions.change (generation, topic, partition, record_offset, device_id)"
-        " values (1, 'e', 5, 0, 'dev-1')) update permissions.share set state = 'left'",
+        "with c as (insert into permissions.change (device_ids, correlation_ids, account_ids, contact_ids)"
+        " values ('{dev-1}', '{null}', '{}', '{}')) update permissions.share set state = 'left'",
+        # The feed has a gap: what the gateway has not read of it is gone.
+        "with gone as (delete from permissions.change), s as (update permissions.share set state = 'left')"
+        " insert into permissions.change (id, device_ids, correlation_ids, account_ids, contact_ids)"
+        " overriding system value values (1000, '{dev-9}', '{null}', '{}', '{}')",
         # Another generation went live, in which the share is not: nothing in its feed tells of it.
         "with g as (update permissions.generation set number = 2) delete from permissions.share",
         # The service belongs to another device now.
-        "with c as (insert into permissions.change (generation, topic, partition, record_offset, device_id)"
-        " values (1, 'e', 5, 0, 'dev-1')), s as (insert into permissions.share select 'dev-2', share_id,"
-        " contact_id, owner_account_id, state, account_id, terms, 1, now(), now() from permissions.share)"
+        "with c as (insert into permissions.change (device_ids, correlation_ids, account_ids, contact_ids)"
+        " values ('{dev-1}', '{null}', '{}', '{}')), s as (insert into permissions.share select 'dev-2',"
+        " share_id, contact_id, owner_account_id, state, account_id, terms, 1, now(), now(), null, 1"
+        " from permissions.share)"
         " update permissions.service set device_id = 'dev-2' where service_id = 'dev-1-svc'",
     ],
 )
@@ -188,6 +195,9 @@ async def test_without_the_database_everything_is_refused_and_then_cut_until_it_
         await admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'access_gateway'"
         )
+        async with asyncio.timeout(10):  # what it knows counts until it has seen that its connection is gone
+            while (await gateway.post("ann", service)).status_code == 201:  # noqa: ASYNC110 - it is told by the kernel
+                await asyncio.sleep(0.01)
         for account, asked in (("ann", service), ("ann", "no-such-service")):
             refused = await gateway.post(account, asked)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "UNAVAILABLE")
@@ -206,20 +216,20 @@ async def test_without_the_database_everything_is_refused_and_then_cut_until_it_
         await admin.close()
 
 
-CHECK_THAT_WAITS = """
-alter function permissions_api.check_grant_v1 set schema permission_projector;
-create function permissions_api.check_grant_v1(account text, service text, permission text, at timestamptz)
+READING_THAT_WAITS = """
+alter function permissions_api.device_grants_v1 set schema permission_projector;
+create function permissions_api.device_grants_v1(service text, at timestamptz)
 returns table (
-    allowed boolean, reason text, device_id text, device_version bigint, share_id uuid, partition integer,
-    target_host text, target_port integer, protocol text, lacking text[]
+    device_id text, owner_account_id text, device_version bigint, partition integer, quarantined boolean,
+    services jsonb, shares jsonb
 )
 language plpgsql security definer as $$
 begin
-    return query select * from permission_projector.check_grant_v1($1, $2, $3, $4);
+    return query select * from permission_projector.device_grants_v1($1, $2);
     perform pg_advisory_xact_lock_shared(4711);
 end
 $$;
-grant execute on function permissions_api.check_grant_v1 to permissions_reader;
+grant execute on function permissions_api.device_grants_v1 to permissions_reader;
 select pg_advisory_lock(4711);
 """
 
@@ -232,7 +242,7 @@ async def test_a_grant_that_ends_on_the_way_of_its_own_check_opens_no_port(
     service = await world.device("dev-1", await devices.echo())
     await world.share("dev-1", "ann")
     gateway = await gateways.start()
-    await world.run(CHECK_THAT_WAITS)
+    await world.run(READING_THAT_WAITS)
     opening = asyncio.create_task(gateway.post("ann", service))
     async with asyncio.timeout(10):
         while not await world.value(WAITING):  # noqa: ASYNC110 - asked of the database
@@ -259,6 +269,7 @@ async def test_a_connect_that_races_a_revoke_never_survives_it(
     longest = max(0.06, 3 * (time.monotonic() - began))  # a slow machine needs later revokes to have a race
 
     async def connect(account: str, service: str, delay: float) -> str:
+        await asyncio.sleep(random.uniform(0, longest))
         answer = await gateway.post(account, service)
         if answer.status_code != 201:
             assert answer.status_code == 403
@@ -300,3 +311,29 @@ async def test_a_connect_that_races_a_revoke_never_survives_it(
     assert len(outcomes) >= 2, outcomes
     assert await gateway.metric("gateway_open_connections") == 0
     assert await gateway.metric("gateway_open_ports") == 0
+
+
+async def test_the_devices_owner_cuts_a_connection_by_hand_and_nobody_else_does(
+    world: "World", devices: "Devices", gateways: "Gateways", events: "Events"
+) -> None:
+    service = await world.device("dev-1", await devices.echo())
+    for account in ("ann", "bob"):
+        await world.share("dev-1", account)
+    gateway = await gateways.start()
+    anns, bobs = await connected(gateway, "ann", service), await connected(gateway, "bob", service)
+    opened = [event.data for event in await events.take(2) if isinstance(event.data, ConnectionOpened)]
+    (path,) = [f"/v1/connections/{event.connection_id}" for event in opened if event.account_id == "bob"]
+    for stranger in ("ann", "nobody"):
+        refused = await gateway.http.delete(path, headers=gateway.headers(stranger))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "CONNECTION_NOT_FOUND")
+    assert await echoes(bobs)
+    assert (await gateway.http.delete(path, headers=gateway.headers("owner"))).status_code == 204
+    assert await is_reset(bobs)
+    (cut,) = await events.take(1)
+    assert isinstance(cut.data, ConnectionCut)
+    assert (cut.data.account_id, cut.data.reason) == ("bob", CutReason.BY_HAND)
+    assert await echoes(anns)
+    again = await connected(gateway, "bob", service)  # it is no revoke
+    for client in (again, anns):
+        client[1].close()
+    assert (await gateway.http.delete(path, headers=gateway.headers("owner"))).status_code == 404

@@ -72,7 +72,7 @@ async def test_what_is_not_granted_is_denied_alike(
     quarantined = await world.device("dev-3", await devices.echo())
     await world.share("dev-3", "ann")
     await world.run(
-        "update permissions.device_stream set quarantine_code = 'X', quarantine_offset = 1"
+        "insert into permissions.stream_quarantine select device_id, 'X', 1 from permissions.device"
         " where device_id = 'dev-3'"
     )
     gateway = await gateways.start()
@@ -180,12 +180,11 @@ async def test_a_port_latches_to_the_first_source_and_refuses_others(
     port = (await gateway.open("owner", service))["port"]
     first = await gateway.connect(port, "127.0.0.2")
     assert await echoed(*first)
-    stranger, its_writer = await gateway.connect(port, "127.0.0.3")
-    assert await closed_at_once(stranger)
+    assert await gateway.turns_away(port, "127.0.0.3")
     again = await gateway.connect(port, "127.0.0.2")
     assert await echoed(*again)
     assert await echoed(*first)
-    for writer in (first[1], its_writer, again[1]):
+    for writer in (first[1], again[1]):
         writer.close()
 
 
@@ -195,11 +194,9 @@ async def test_a_named_source_is_the_only_one(
     service = await world.device("dev-1", await devices.echo())
     gateway = await gateways.start()
     port = (await gateway.open("owner", service, "127.0.0.4"))["port"]
-    stranger, its_writer = await gateway.connect(port, "127.0.0.3")
-    assert await closed_at_once(stranger)
+    assert await gateway.turns_away(port, "127.0.0.3")
     rightful = await gateway.connect(port, "127.0.0.4")
     assert await echoed(*rightful)
-    its_writer.close()
     rightful[1].close()
 
 

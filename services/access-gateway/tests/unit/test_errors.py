@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from access_gateway import errors
-from access_gateway.metrics import PortRefusal
 from access_gateway.policy import Refusal
 from servicekit.http import ApiError
 
@@ -17,10 +16,15 @@ TABLE = (Path(__file__).parents[4] / "docs" / "errors.md").read_text()
     [
         errors.AccessDeniedError(),
         errors.ConnectionNotFoundError(),
+        errors.DeviceNotFoundError(),
         errors.InvalidPositionError("why"),
+        errors.UnusableRequestError("Why."),
         errors.RateLimitedError("What.", 0.2),
         errors.NotYetVisibleError(),
         errors.UnavailableError("Why."),
+        errors.NotReachedError(Refusal.TARGET_UNREACHABLE),
+        errors.NotReachedError(Refusal.TARGET_NOT_ALLOWED),
+        errors.NotReachedError(Refusal.DEVICE_OFFLINE),
     ],
 )
 def test_every_error_is_documented_with_its_status(error: ApiError) -> None:
@@ -34,10 +38,14 @@ def test_every_error_class_is_covered() -> None:
     assert classes == {
         "AccessDeniedError",
         "ConnectionNotFoundError",
+        "DeviceNotFoundError",
         "InvalidPositionError",
+        "UnusableRequestError",
         "RateLimitedError",
         "NotYetVisibleError",
         "UnavailableError",
+        "NotReachedError",
+        "RefusedError",
     }
 
 
@@ -45,6 +53,6 @@ def test_a_caller_is_told_to_wait_at_least_a_second() -> None:
     assert errors.RateLimitedError("what", 0.2).headers["Retry-After"] == "1"
 
 
-@pytest.mark.parametrize("reason", [*Refusal, *PortRefusal])
+@pytest.mark.parametrize("reason", list(Refusal))
 def test_every_reason_is_documented(reason: str) -> None:
     assert f"`{reason}`" in TABLE

@@ -16,6 +16,10 @@ PRIVATE = json.dumps(
 )
 
 
+PEOPLE: dict[str, object] = {"oidc_issuer": "https://issuer.example", "oidc_audience": "latchkey"}
+TLS: dict[str, object] = {"tls_cert_file": "cert.pem", "tls_key_file": "key.pem"}
+
+
 def settings(**changes: object) -> Settings:
     values: dict[str, object] = {
         "postgres_dsn": SecretStr("postgresql://u:p@127.0.0.1:1/d"),
@@ -56,11 +60,41 @@ def test_clients_are_told_the_public_host() -> None:
         {"target_networks": "10.0.0.1/8"},
         {"max_staleness_seconds": 0},
         {"gateway_id": "no spaces"},
+        {"access_tls_port": 8443, **PEOPLE},
+        {"agent_port": 8443},
+        {"tls_cert_file": "cert.pem"},
+        {"tls_key_file": "key.pem"},
+        {"access_port": 8080},
+        {"access_port": 8080, "oidc_issuer": "https://issuer.example"},
+        {"access_port": 8080, "oidc_issuer": "http://issuer.example", "oidc_audience": "latchkey"},
+        {"access_port": 8080, "access_host": "0.0.0.0", **PEOPLE},
+        {"access_port": 8080, "rtsp_port": 8080, **PEOPLE},
+        {"oidc_algorithms": ["HS256"]},
+        {"oidc_algorithms": []},
+        {"access_host": "localhost"},
     ],
 )
 def test_unsafe_settings_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         settings(**changes)
+
+
+def test_no_door_is_open_unless_told_so() -> None:
+    told = settings()
+    ports = (told.access_port, told.access_tls_port, told.rtsp_port, told.rtsps_port, told.agent_port)
+    assert ports == (0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"access_port": 8080, **PEOPLE},
+        {"access_tls_port": 8443, "access_host": "0.0.0.0", **TLS, **PEOPLE},
+        {"agent_port": 8443, "access_host": "::", **TLS},
+    ],
+)
+def test_doors_open_with_all_that_they_need(changes: dict[str, object]) -> None:
+    assert settings(**changes)
 
 
 def check_config(**environment: str) -> subprocess.CompletedProcess[str]:

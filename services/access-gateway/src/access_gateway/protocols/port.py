@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from access_gateway.relay import reset
+from access_gateway.policy import AccessRequest, ServiceAccess
+from access_gateway.relay import no_delay, reset
 from access_gateway.targets import Address, plain_address
 from contracts.events import CutReason
 from servicekit.logging import get_logger
@@ -21,6 +22,7 @@ LATCH = "255.255.255.255"
 
 _BACKLOG = 128
 _ACCEPT_RETRY_SECONDS = 0.1
+_AT_ONCE = 16
 _GRACE_SECONDS = 1.0
 
 
@@ -60,6 +62,7 @@ class PortRange:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.setblocking(False)
+                no_delay(sock)
                 sock.bind((self._host, port))
                 sock.listen(_BACKLOG)
             except OSError:  # taken by another process, or reserved
@@ -74,8 +77,7 @@ class Lease:
     """Whose port it is and what it leads to."""
 
     connection_id: UUID
-    account_id: str
-    service_id: str
+    request: AccessRequest
     device_id: str
     device_version: int
     partition: int
@@ -85,6 +87,9 @@ class Lease:
 
 Serve = Callable[["Port", socket.socket], Awaitable[None]]
 """Takes over a client that the source rule admits; returns when the client is gone."""
+
+ServeNow = Callable[["Port", socket.socket], bool]
+"""The same, if nothing has to be waited for; `Port.left` tells when the client is gone. False: not taken."""
 
 
 class Port:
@@ -98,6 +103,7 @@ class Port:
         host_ip: str,
         idle_seconds: float,
         serve: Serve,
+        serve_now: ServeNow,
         stranger: Callable[["Port", Address], None],
         closed: Callable[["Port", CutReason | None], None],
     ) -> None:
@@ -106,23 +112,22 @@ class Port:
         self._listener = listener
         self._rule = SourceRule(host_ip)
         self._idle_seconds = idle_seconds
-        self._serve, self._stranger, self._closed = serve, stranger, closed
+        self._serve, self._serve_now, self._stranger, self._closed = serve, serve_now, stranger, closed
+        self._admitted: str | None = None
         self._loop = asyncio.get_running_loop()
         self._clients: set[asyncio.Task[None]] = set()
-        self._timer = self._loop.call_later(idle_seconds, self.close)
-        self._accepting = self._loop.create_task(self._accept())
-        # Not in the task's own clean-up: a task that is cancelled before its first step has none.
-        self._accepting.add_done_callback(lambda _: listener.close())
+        self._without_task = 0
+        self._all_left: asyncio.Future[None] | None = None
+        self._left_at = self._loop.time()
+        self._timer = self._loop.call_later(idle_seconds, self._close_if_idle)
+        self._open = True
+        # Not `loop.sock_accept`: cancelled at the wrong moment, it drops a client that it has accepted.
+        self._loop.add_reader(listener, self._accept)
 
     @property
-    def account_id(self) -> str:
+    def request(self) -> AccessRequest:
         """See `Held`."""
-        return self.lease.account_id
-
-    @property
-    def service_id(self) -> str:
-        """See `Held`."""
-        return self.lease.service_id
+        return self.lease.request
 
     @property
     def device_id(self) -> str:
@@ -137,12 +142,15 @@ class Port:
     @property
     def open(self) -> bool:
         """Whether clients are accepted."""
-        return not self._accepting.done() and not self._accepting.cancelling()
+        return self._open
 
     @property
     def clients(self) -> int:
         """Clients that are connected now."""
-        return len(self._clients)
+        return len(self._clients) + self._without_task
+
+    def judged(self, access: ServiceAccess) -> None:
+        """See `Held`. Each client is checked anew."""
 
     def end(self, reason: CutReason, cause: str | None = None) -> None:
         """See `Held`. A port outlives staleness: it carries nothing, and each client is checked anew."""
@@ -156,37 +164,64 @@ class Port:
 
     async def wait_closed(self) -> None:
         """Return when the socket is closed and every client is gone, which is made so after a second."""
-        tasks = {self._accepting, *self._clients}
+        if self._without_task:
+            self._all_left = self._loop.create_future()
+            await asyncio.wait({self._all_left}, timeout=_GRACE_SECONDS)
+        tasks = set(self._clients)
+        if not tasks:
+            return
         _, waiting = await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
         for task in waiting:  # one that still dials
             task.cancel()
         await asyncio.wait(tasks)
 
     def _shut(self, reason: CutReason | None) -> None:
-        if self.open:
+        if self._open:
+            self._open = False
             self._timer.cancel()
-            self._accepting.cancel()
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
             self._closed(self, reason)
 
-    async def _accept(self) -> None:
-        while True:
+    def _accept(self) -> None:
+        """Some clients that wait; the loop calls again while more do."""
+        for _ in range(_AT_ONCE):
+            if not self._open:
+                return
             try:
-                client, address = await self._loop.sock_accept(self._listener)
-            except OSError as error:  # no more files, or the client has gone again: wait, go on
+                client, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no more files: wait, then go on
                 log.warning("accept_failed", error=type(error).__name__)
-                await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
-                continue
-            source = plain_address(str(address[0]))
-            if self._rule.admits(source):
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_ACCEPT_RETRY_SECONDS, self._accept_again)
+                return
+            client.setblocking(False)
+            if address[0] == self._admitted or self._admits(address[0]):
                 self._take(client)
             else:
                 reset(client)
-                self._stranger(self, source)
+                self._stranger(self, plain_address(address[0]))
+
+    def _admits(self, source: str) -> bool:
+        if not self._rule.admits(plain_address(source)):
+            return False
+        self._admitted = source  # of one port there is only one, and reading an address takes long
+        return True
+
+    def _accept_again(self) -> None:
+        if self._open:
+            self._loop.add_reader(self._listener, self._accept)
 
     def _take(self, client: socket.socket) -> None:
-        self._timer.cancel()
+        if self._serve_now(self, client):
+            self._without_task += 1
+            return
         task = self._loop.create_task(self._run(client))
         self._clients.add(task)
+        # Not in the task's own clean-up: a task that is cancelled before its first step has none.
+        task.add_done_callback(lambda _: client.close())
         task.add_done_callback(self._gone)
 
     async def _run(self, client: socket.socket) -> None:
@@ -196,5 +231,21 @@ class Port:
         self._clients.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("client_failed", exc_info=task.exception())
-        if not self._clients and self.open:
-            self._timer = self._loop.call_later(self._idle_seconds, self.close)
+        self._left_at = self._loop.time()
+
+    def left(self) -> None:
+        """A client is gone that was served without a task."""
+        self._without_task -= 1
+        self._left_at = self._loop.time()
+        if not self._without_task and self._all_left is not None and not self._all_left.done():
+            self._all_left.set_result(None)
+
+    def _close_if_idle(self) -> None:
+        # One timer that looks, instead of one that every client stops and starts.
+        left = self._left_at + self._idle_seconds - self._loop.time()
+        if self.clients:
+            left = self._idle_seconds
+        if left <= 0:
+            self.close()
+        else:
+            self._timer = self._loop.call_later(left, self._close_if_idle)

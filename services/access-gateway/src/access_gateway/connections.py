@@ -1,0 +1,313 @@
+"""One connection through the gateway, whichever way it came in: checked, dialled, relayed, and cut."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from access_gateway import metrics
+from access_gateway.audit import Audit
+from access_gateway.decisions import Decider
+from access_gateway.holdings import Holdings
+from access_gateway.policy import AccessRequest, Allowed, Refusal, Refused, ServiceAccess
+from access_gateway.refusals import Refusals, RefusedError
+from access_gateway.relay import End, Engine, Limits, Session, adopt, dial, reset
+from access_gateway.settings import Settings
+from access_gateway.targets import (
+    DeviceOfflineError,
+    TargetNotAllowedError,
+    Targets,
+    TargetUnreachableError,
+)
+from contracts.base import new_id
+from contracts.events import ConnectionClosed, ConnectionCut, ConnectionOpened, CutReason
+from contracts.permissions import Permission
+from servicekit.logging import get_logger
+from servicekit.telemetry import correlated
+
+log = get_logger(__name__)
+
+Cut = Callable[[CutReason], None]
+"""Ends what a protocol has open, at once and without waiting; called at most once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a connection is made with."""
+
+    settings: Settings
+    decider: Decider
+    holdings: Holdings
+    refusals: Refusals
+    audit: Audit
+    targets: Targets
+    engine: Engine
+    limits: Limits
+
+
+class Connection:
+    """One connection, from its request to its end. Every way in uses it like this:
+
+        async with gateway.connection(request, way="connect", source=address, cut=hang_up) as connection:
+            await connection.check()
+            device = await connection.dial()
+            await connection.relay(client, device)
+
+    A protocol that reads the stream itself calls `opened` and `count` in place of `relay`, and sets
+    ``on_change`` to be told when other functions are granted than before. When nothing is granted any more
+    that carries the request, ``cut`` is called, unless `relay` has begun, which ends its sockets by itself.
+    Leaving the block tells access.events how it ended.
+    """
+
+    def __init__(
+        self, means: Means, request: AccessRequest, *, way: str, source: str | None, cut: Cut | None
+    ) -> None:
+        self.connection_id = new_id()
+        self.request, self.way, self.source = request, way, source
+        self.on_change: Callable[[ServiceAccess], None] | None = None
+        self.ended: CutReason | None = None
+        self.bytes_to_device = 0
+        self.bytes_from_device = 0
+        self._means, self._cut = means, cut
+        self._access: ServiceAccess | None = None
+        self._permission: Permission | None = None
+        self._session: Session | None = None
+        self._opened: ConnectionOpened | None = None
+        self._opened_at = 0.0
+        self._cause: str | None = None
+        self._hung_up = False
+        self._end: End | None = None
+
+    @property
+    def access(self) -> ServiceAccess:
+        """What is granted now; there is such a thing once `check` has returned."""
+        assert self._access is not None, "check() comes first"
+        return self._access
+
+    @property
+    def device_id(self) -> str:
+        """See `Held`."""
+        return self.access.device_id
+
+    @property
+    def partition(self) -> int:
+        """See `Held`."""
+        return self.access.partition
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._access is not None:
+            self._means.holdings.remove(self)
+        if self._opened is not None:
+            if self._cause is None:
+                self._tell_end(self._opened)
+            else:
+                with correlated(self._cause):  # a cut belongs to what took the grant away
+                    self._tell_end(self._opened)
+
+    async def check(self) -> ServiceAccess:
+        """Decide, and register what is allowed, so that it ends with its grant.
+
+        Raises:
+            RefusedError: with a verdict's code, or ``RATE_LIMITED``; counted and told already.
+        """
+        arrived, means = time.monotonic(), self._means
+        account_id = self.request.account_id
+        if wait := means.refusals.blocked_for(account_id, self.source):
+            metrics.REFUSED.labels(reason=Refusal.RATE_LIMITED.value).inc()
+            raise RefusedError(Refusal.RATE_LIMITED, wait)
+        answer = await means.decider.decide(self.request, self.connection_id)
+        if isinstance(answer, Refused):
+            refused = self.refused(answer.code)
+            if answer.code is Refusal.ACCESS_DENIED:
+                await means.refusals.slow_down(account_id, self.source, arrived)
+            raise refused
+        return self._register(answer)
+
+    def serve_now(
+        self, client: socket.socket, device_id: str, over: Callable[["Connection", Refusal | None], None]
+    ) -> bool:
+        """All of it, in place of the block, if nothing has to be waited for: grant and target are known.
+
+        False: nothing has been done or told; the block can say what is wrong, if anything is. It may lead to
+        ``device_id`` only. ``over`` is called at the end, with the code if it was refused.
+        """
+        means = self._means
+        answer = means.decider.check_now(self.request)
+        if not isinstance(answer, Allowed) or answer.access.device_id != device_id:
+            return False
+        target = means.targets.direct(answer.access)
+        if target is None or means.refusals.blocked_for(self.request.account_id, self.source):
+            return False
+        means.decider.tell(self.request, self.connection_id, answer)
+        self._register(answer)
+        context = copy_context()  # what is told later belongs to the same piece of work
+
+        def connected() -> None:
+            context.run(self.opened, answer.permission)
+
+        def ended(session: Session) -> None:
+            self._end = session.end
+            refused: Refusal | None = None
+            if self._opened is None:
+                unreachable = session.end is End.UNREACHABLE
+                refused = self.refused(Refusal.TARGET_UNREACHABLE if unreachable else self._why_ended()).code
+            self._leave()
+            over(self, refused)
+
+        seconds = means.settings.connect_seconds
+        self._session = dial(means.engine, client, target, means.limits, seconds=seconds, connected=connected)
+        self._session.on_end(ended, context)
+        return True
+
+    def _register(self, answer: Allowed) -> ServiceAccess:
+        # In the step in which it was judged, so that no change comes between.
+        self._access, self._permission = answer.access, answer.permission
+        self._means.holdings.add(self)
+        self._means.holdings.lasts(self, answer.access.until)
+        return answer.access
+
+    def refused(self, code: Refusal) -> RefusedError:
+        """Count and tell that it is refused; what to raise. For a protocol that refuses what is granted."""
+        known = self._access
+        self._means.refusals.tell(
+            self.request,
+            self.connection_id,
+            code,
+            way=self.way,
+            device_id=known and known.device_id,
+            flood=(f"{self.request.account_id} {self.request.service_id}",),
+        )
+        return RefusedError(code)
+
+    async def dial(self) -> socket.socket:
+        """A connected, non-blocking socket to the service; whoever gets it closes it.
+
+        Raises:
+            RefusedError: ``TARGET_NOT_ALLOWED``, ``TARGET_UNREACHABLE``, ``DEVICE_OFFLINE``; or the
+                grant ended meanwhile.
+        """
+        access = self.access
+        try:
+            device = await self._means.targets.reach(access, self._means.settings.connect_seconds)
+        except TargetNotAllowedError:
+            log.warning("target_not_allowed", service_id=access.service_id, device_id=access.device_id)
+            raise self.refused(Refusal.TARGET_NOT_ALLOWED) from None
+        except TargetUnreachableError:
+            raise self.refused(Refusal.TARGET_UNREACHABLE) from None
+        except DeviceOfflineError:
+            raise self.refused(Refusal.DEVICE_OFFLINE) from None
+        if self.ended is not None or self._hung_up:
+            reset(device)
+            raise self.refused(self._why_ended())
+        return device
+
+    def _why_ended(self) -> Refusal:
+        return Refusal.STALE if self.ended is CutReason.STALE else Refusal.ACCESS_DENIED
+
+    async def relay(
+        self, client: socket.socket | asyncio.Transport, device: socket.socket, early: bytes = b""
+    ) -> End:
+        """Relay between two connections, which are closed when it returns; `adopt` says what they may be."""
+        assert self._permission is not None, "check() comes first"
+        self.opened(self._permission)
+        self._session = session = adopt(self._means.engine, client, device, self._means.limits, early=early)
+        if self.ended is not None or self._hung_up:
+            session.cut()
+        try:
+            self._end = await session.wait()
+        except BaseException:
+            session.cut()
+            raise
+        return self._end
+
+    def opened(self, permission: Permission) -> None:
+        """The first byte may flow, for this function; only the first call counts."""
+        if self._opened is not None:
+            return
+        access = self.access
+        self._opened_at = time.monotonic()
+        self._opened = ConnectionOpened(
+            connection_id=self.connection_id,
+            gateway_id=self._means.settings.gateway_id,
+            account_id=self.request.account_id,
+            service_id=access.service_id,
+            device_id=access.device_id,
+            permission=permission,
+            share_id=access.functions.get(permission),
+            device_version=access.device_version,
+            way=self.way,
+        )
+        self._means.audit.emit(self._opened)
+        metrics.OPENED.inc()
+        metrics.OPEN_CONNECTIONS.inc()
+
+    def count(self, *, to_device: int = 0, from_device: int = 0) -> None:
+        """Payload bytes that a protocol has relayed by itself."""
+        self.bytes_to_device += to_device
+        self.bytes_from_device += from_device
+
+    def judged(self, access: ServiceAccess) -> None:
+        """See `Held`."""
+        before, self._access = self.access, access
+        if (
+            self.ended is None
+            and self.on_change is not None
+            and access.functions.keys() != before.functions.keys()
+        ):
+            self.on_change(access)
+
+    def end(self, reason: CutReason, cause: str | None = None) -> None:
+        """See `Held`."""
+        if self.ended is not None:
+            return
+        self.ended, self._cause = reason, cause
+        if self._session is not None:
+            self._session.cut()
+        elif self._cut is not None:
+            self._cut(reason)
+
+    def hang_up(self) -> None:
+        """Reset what is relayed, now or when it would begin, because the account itself wants it so."""
+        self._hung_up = True
+        if self._session is not None:
+            self._session.cut()
+
+    def _tell_end(self, opened: ConnectionOpened) -> None:
+        metrics.OPEN_CONNECTIONS.dec()
+        if self._session is not None:
+            self.count(to_device=self._session.bytes_to_device, from_device=self._session.bytes_from_device)
+        seconds = time.monotonic() - self._opened_at
+        metrics.BYTES_TO_DEVICE.inc(self.bytes_to_device)
+        metrics.BYTES_FROM_DEVICE.inc(self.bytes_from_device)
+        figures: dict[str, Any] = {
+            **opened.model_dump(),
+            "bytes_to_device": self.bytes_to_device,
+            "bytes_from_device": self.bytes_from_device,
+            "seconds": round(seconds, 6),
+        }
+        if self.ended is not None and self._end in {None, End.CUT}:
+            metrics.CUT.labels(reason=self.ended.value).inc()
+            self._means.audit.emit(ConnectionCut(**figures, reason=self.ended))
+        else:
+            self._means.audit.emit(ConnectionClosed(**figures))
+        log.info(
+            "connection_ended",
+            connection_id=str(self.connection_id),
+            device_id=opened.device_id,
+            service_id=opened.service_id,
+            way=self.way,
+            reason=self.ended and self.ended.value,
+            seconds=round(seconds, 3),
+        )

@@ -1,0 +1,39 @@
+"""Sockets that are no session's yet, or that a session is done with."""
+
+import socket
+import struct
+
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds: close() sends RST and drops what is buffered
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+_TCP = frozenset({socket.AF_INET, socket.AF_INET6})
+
+
+def no_delay(sock: socket.socket) -> None:
+    """Small writes go out at once; what a listener accepts inherits this."""
+    if sock.family in _TCP:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Notice within a minute that the other end has vanished; what a listener accepts inherits this."""
+    if sock.family in _TCP:
+        for level, option, value in _KEEPALIVE:
+            sock.setsockopt(level, option, value)
+
+
+def tune(sock: socket.socket) -> None:
+    """Both of the above."""
+    no_delay(sock)
+    keep_alive(sock)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with a reset: nothing that is buffered is delivered. Does nothing when it is closed."""
+    if sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        sock.close()
