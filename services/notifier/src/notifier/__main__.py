@@ -18,11 +18,19 @@ def main() -> None:
     verbs.add_parser("serve", help="plan and send notices until SIGTERM")
     verbs.add_parser("migrate", help="bring the tables of this service's schema up to date")
     verbs.add_parser("check-config", help="print the settings in force, secrets hidden; 2 when unusable")
-    verb: str = parser.parse_args().verb
+    redriving = verbs.add_parser("redrive", help="have deliveries that have failed for good tried again")
+    redriving.add_argument("--code", help="only those that failed with this code (docs/errors.md)")
+    redriving.add_argument("--dry-run", action="store_true", help="only say how many it would be")
+    arguments = parser.parse_args()
+    verb: str = arguments.verb
 
     chosen = settings.load(Settings)
     if verb == "check-config":
         sys.stdout.write(settings.describe(chosen) + "\n")
+        return
+    if verb == "redrive":
+        lines = asyncio.run(app.redrive(chosen, arguments.code, dry_run=arguments.dry_run))
+        sys.stdout.write("\n".join(lines) + "\n")
         return
     logging.configure(app.NAME, level=chosen.log_level, style=chosen.log_format)
     if verb == "migrate":

@@ -1,38 +1,70 @@
 """Puts the notifier together: the only place that knows concrete classes."""
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import Final
+
+import asyncpg
+import httpx
+from fastapi import FastAPI, Request, Response
 
 from contracts import topics
+from notifier import http
 from notifier.channels.email import EmailChannel
+from notifier.channels.fcm import FcmChannel, ServiceAccount
+from notifier.channels.sms import SmsChannel
+from notifier.channels.web_push import WebPushChannel
 from notifier.consumer import TOPICS, Consumer
-from notifier.delivery import Deliveries
+from notifier.delivery import Deliveries, Way
 from notifier.letters import Renderer
+from notifier.marking import Marker
 from notifier.metrics import Metrics
+from notifier.router import Router
 from notifier.settings import Settings
-from notifier.store import Store
+from notifier.store.inbox import Inboxes
+from notifier.store.outward import Store
+from notifier.watching import Watch
+from notifier.ways import EmailWay, FcmWay, SmsWay, WebPushWay
 from servicekit import pg, runtime
-from servicekit.http import create_app
+from servicekit.auth import InternalCallers
+from servicekit.http import ApiError, ReadyCheck, create_app, error_answer
 from servicekit.inbox import Inbox
 from servicekit.kafka import Admin, DeadLetters, Producer
 
-NAME = "notifier"
+NAME: Final = "notifier"
+_SESSIONS_BESIDE: Final = 10
 
 
 async def serve(settings: Settings) -> None:
     """Run the notifier until it is told to stop."""
     metrics = Metrics()
-    email = EmailChannel(settings)
     renderer = Renderer(public_url=settings.public_url, link_secret=settings.link_secret.get_secret_value())
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
             await pg.open_pool(
                 settings.postgres_dsn.get_secret_value(),
                 application=NAME,
-                max_size=settings.delivery_concurrency + 6,
+                max_size=settings.delivery_concurrency + _SESSIONS_BESIDE,
             )
         )
-        producer = await stack.enter_async_context(Producer(settings.kafka_bootstrap, NAME))
+        producer = await stack.enter_async_context(Producer.lasting(settings.kafka_bootstrap, NAME))
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(timeout=settings.handover_seconds, follow_redirects=False)
+        )
         store = Store(pool)
+        web_push = _web_push(settings, client)
+        email = EmailChannel(settings)
+        stack.push_async_callback(email.close)
+        ways: list[Way] = [EmailWay(email, renderer)]
+        if web_push is not None:
+            ways.append(WebPushWay(web_push, store, renderer))
+        if settings.fcm_account_file is not None:
+            fcm = FcmChannel(client, ServiceAccount.read(settings.fcm_account_file), settings.fcm_url)
+            ways.append(FcmWay(fcm, store, renderer))
+        if settings.sms_url is not None and settings.sms_token is not None:
+            token = settings.sms_token.get_secret_value()
+            sms = SmsChannel(client, url=settings.sms_url, token=token, sender=settings.sms_sender)
+            ways.append(SmsWay(sms, settings.public_url))
         consumer = Consumer(
             store=store,
             dead_letters=DeadLetters(producer, settings.topic_prefix + topics.dead_letters(NAME).name),
@@ -47,12 +79,89 @@ async def serve(settings: Settings) -> None:
             handle=consumer.apply,
             admin=Admin(settings.kafka_bootstrap),
         )
-        deliveries = Deliveries(
-            store=store, email=email, renderer=renderer, metrics=metrics, settings=settings
+        marker = Marker(store)
+        deliveries = [
+            Deliveries(
+                way,
+                store=store, marker=marker, metrics=metrics, settings=settings,
+                at_once=settings.delivery_concurrency,
+            )
+            for way in ways
+        ]  # fmt: skip
+        router = Router(
+            store=store, metrics=metrics, settings=settings, ways=frozenset(way.channel for way in ways)
         )
+        watch = Watch(store=store, router=router, deliveries=deliveries, metrics=metrics, settings=settings)
+        checks: dict[str, ReadyCheck] = {"postgres": store.ping, "kafka": inbox.healthy}
         await runtime.serve(
-            create_app(NAME, {"postgres": store.ping, "kafka": inbox.healthy}),
+            build_api(
+                InternalCallers(settings.internal_keys, NAME),
+                Inboxes(pool, most_subscriptions=20),
+                settings,
+                web_push,
+                checks,
+            ),
             host=settings.http_host,
             port=settings.http_port,
-            background=[inbox.run, deliveries.run, deliveries.listen, deliveries.watch],
+            background=[
+                inbox.run,
+                router.run,
+                router.remind,
+                watch.listen,
+                watch.observe,
+                *(sending.run for sending in deliveries),
+            ],
         )
+
+
+def _web_push(settings: Settings, client: httpx.AsyncClient) -> WebPushChannel | None:
+    if settings.push_key is None or settings.push_contact is None:
+        return None
+    return WebPushChannel(
+        client,
+        private_jwk=settings.push_key.get_secret_value(),
+        contact=settings.push_contact,
+        hosts=settings.push_hosts,
+    )
+
+
+def build_api(
+    callers: InternalCallers,
+    inboxes: Inboxes,
+    settings: Settings,
+    web_push: WebPushChannel | None,
+    checks: dict[str, ReadyCheck],
+) -> FastAPI:
+    """The HTTP API."""
+    app = create_app(NAME, checks)
+    app.include_router(
+        http.build_router(
+            callers,
+            inboxes,
+            link_secret=settings.link_secret.get_secret_value(),
+            push_key=web_push.public_key if web_push is not None else None,
+            push_hosts=settings.push_hosts,
+            app_pushes=settings.fcm_account_file is not None,
+        )
+    )
+
+    async def unavailable(_request: Request, _error: Exception) -> Response:
+        return error_answer(ApiError("UNAVAILABLE", 503, "The inbox does not answer. Try again."))
+
+    kinds: Sequence[type[Exception]] = (*pg.TRANSIENT, asyncpg.QueryCanceledError)
+    for kind in kinds:
+        app.add_exception_handler(kind, unavailable)
+    return app
+
+
+async def redrive(settings: Settings, code: str | None, *, dry_run: bool) -> list[str]:
+    """Have deliveries that have failed for good (with ``code``) tried again; a line for each kind of them."""
+    pool = await pg.open_pool(
+        settings.postgres_dsn.get_secret_value(), application=f"{NAME}-redrive", max_size=1
+    )
+    async with pool:
+        store = Store(pool)
+        lines = [f"{count} by {channel}: {why}" for why, channel, count in await store.failed(code)]
+        if not dry_run and lines:
+            lines.append(f"{await store.redrive(code)} are due again.")
+        return lines or ["Nothing has failed."]

@@ -1,6 +1,8 @@
-"""Kafka into the notifier's tables: share.events are planned, directories are kept as names and addresses."""
+"""Kafka into the notifier's tables: share.events are planned, of access.events the first use of each share
+is, and directories are kept as names and addresses."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -9,17 +11,22 @@ from contracts import codec, topics
 from contracts.codec import DecodeError, Envelope
 from contracts.directory import AccountSnapshot, ContactSnapshot, DeviceSnapshot
 from contracts.events import (
+    SHARE_EVENT_TYPES,
+    AnyAccessEvent,
+    ConnectionClosed,
+    ConnectionCut,
+    ConnectionOpened,
+    ConnectionRefused,
+    InvitationResent,
     ShareAccepted,
     ShareChanged,
-    ShareLeft,
-    ShareRejected,
     ShareRequested,
-    ShareRevoked,
 )
 from notifier.errors import UnusableRecordError
 from notifier.metrics import Metrics
-from notifier.planner import Notice, Occurrence, fold, plan
-from notifier.store import Inward, Store
+from notifier.planner import Notice, Occurrence, Template, about, fold, plan
+from notifier.store.inward import Inward
+from notifier.store.outward import Store
 from servicekit import pg
 from servicekit.kafka import DeadLetters, Record
 from servicekit.logging import get_logger
@@ -32,9 +39,18 @@ TOPICS = (
     topics.DIRECTORY_DEVICES.name,
     topics.DIRECTORY_ACCOUNTS.name,
     topics.DIRECTORY_CONTACTS.name,
+    topics.ACCESS_EVENTS.name,
 )
 
-_SHARE_EVENTS = (ShareRequested, ShareAccepted, ShareRejected, ShareChanged, ShareRevoked, ShareLeft)
+_ACCESS_EVENT_TYPES: tuple[type[AnyAccessEvent], ...] = (
+    ConnectionOpened,
+    ConnectionRefused,
+    ConnectionClosed,
+    ConnectionCut,
+)
+_OLD_NEWS = timedelta(hours=24)
+"""A first use that is found later is told nobody: the topic was read from an earlier place."""
+
 _MAX_VERSION = 2**63 - 1
 _KEY = re.compile(r"^[A-Za-z0-9:._|-]{1,128}$")
 
@@ -47,25 +63,36 @@ class Consumer:
     ) -> None:
         self._store, self._dead_letters, self._metrics = store, dead_letters, metrics
         self._prefix = topic_prefix
+        self._events_topic = topic_prefix + topics.SHARE_EVENTS.name
+        self._access_topic = topic_prefix + topics.ACCESS_EVENTS.name
 
     async def apply(self, connection: pg.Connection, records: list[Record]) -> None:
-        """Apply records of one partition in the open transaction; unusable ones become dead letters.
+        """Apply records in the open transaction; unusable ones become dead letters.
 
         Raises:
             KafkaError: a dead letter could not be kept; nothing is applied then.
         """
         inward = self._store.inward(connection)
-        if records[0].topic.removeprefix(self._prefix) == topics.SHARE_EVENTS.name:
-            await self._apply_events(inward, records)
-        else:
-            for record in records:
-                try:
-                    await self._apply_snapshot(inward, record)
-                except (DecodeError, UnusableRecordError) as error:
-                    await self._set_aside(record, error)
+        events = [record for record in records if record.topic == self._events_topic]
+        accesses = [record for record in records if record.topic == self._access_topic]
+        snapshots = [
+            record for record in records if record.topic not in {self._events_topic, self._access_topic}
+        ]
+        for record in snapshots:
+            try:
+                await self._apply_snapshot(inward, record)
+            except (DecodeError, UnusableRecordError) as error:
+                await self._set_aside(record, error)
+        if snapshots:
+            await inward.look_again()
+        touched = await self._apply_events(inward, events) if events else set[UUID]()
+        touched |= await self._apply_accesses(inward, accesses) if accesses else set[UUID]()
+        if touched:
+            await self._tell_first_uses(inward, touched)
 
-    async def _apply_events(self, inward: Inward, records: list[Record]) -> None:
-        """Plan and fold what lies above each device's last version, and set that version."""
+    async def _apply_events(self, inward: Inward, records: list[Record]) -> set[UUID]:
+        """Plan and fold what lies above each device's last version, and set that version; the shares that
+        were accepted."""
         read: list[tuple[Envelope, Occurrence]] = []
         for record in records:
             try:
@@ -77,36 +104,71 @@ class Consumer:
         invitations = await inward.invitations({event.share_id for event in events})
         advanced: dict[str, int] = {}
         touched: set[UUID] = set()
+        accepted: set[UUID] = set()
         due: list[tuple[Notice, str]] = []
         for envelope, occurrence in read:
             event = occurrence.event
             if occurrence.version <= advanced.get(event.device_id, known.get(event.device_id, 0)):
                 continue  # a redelivery or a replay: it was planned then
             advanced[event.device_id] = occurrence.version
-            folded = fold(invitations.get(event.share_id), occurrence)
-            if folded is not None:
-                invitations[event.share_id] = folded
-                touched.add(event.share_id)
-            due += self._planned(envelope, occurrence)
+            before = invitations.get(event.share_id)
+            after = fold(before, occurrence)
+            if after is None:
+                continue
+            invitations[event.share_id] = after
+            touched.add(event.share_id)
+            due += self._planned(envelope, plan(before, after, occurrence))
+            if isinstance(event, ShareAccepted):
+                await inward.forget_first_uses([event.share_id], envelope.time)
+                accepted.add(event.share_id)
         await inward.save_progress(advanced)
-        await inward.save_invitations(invitations[share_id] for share_id in sorted(touched))
-        if due:
-            await inward.add_deliveries(due)
+        await inward.save_invitations([invitations[share_id] for share_id in sorted(touched)])
+        await inward.add_notices(due)
+        return accepted
 
-    def _planned(self, envelope: Envelope, occurrence: Occurrence) -> list[tuple[Notice, str]]:
-        notices = plan(occurrence)
+    def _planned(self, envelope: Envelope, notices: tuple[Notice, ...]) -> list[tuple[Notice, str]]:
         if not notices:
             return []
         with (
             correlated(envelope.correlationid) as correlation_id,
-            structlog.contextvars.bound_contextvars(
-                event_id=envelope.id, device_id=occurrence.event.device_id, version=occurrence.version
-            ),
+            structlog.contextvars.bound_contextvars(event_id=envelope.id, version=envelope.version),
         ):
             for notice in notices:
                 self._metrics.planned.labels(notice.template).inc()
-                log.info("notice_planned", template=notice.template, share_id=str(notice.share_id))
+                log.info(
+                    "notice_planned",
+                    template=notice.template, share_id=str(notice.share_id), device_id=notice.device_id,
+                    outside=notice.outside,
+                )  # fmt: skip
             return [(notice, correlation_id) for notice in notices]
+
+    async def _apply_accesses(self, inward: Inward, records: list[Record]) -> set[UUID]:
+        """Note the first use of each share; the shares that were used."""
+        uses: list[tuple[UUID, str, UUID, datetime]] = []
+        for record in records:
+            try:
+                envelope, event = codec.decode_as(record.value, _ACCESS_EVENT_TYPES)
+                if isinstance(event, ConnectionOpened) and event.share_id is not None:
+                    if datetime.now(UTC) - envelope.time > _OLD_NEWS:
+                        continue
+                    event_id = _uuid(envelope.id, "INVALID_EVENT_ID", "The event's id is not a UUID.")
+                    uses.append((event.share_id, event.account_id, event_id, envelope.time))
+            except (DecodeError, UnusableRecordError) as error:
+                await self._set_aside(record, error)
+        await inward.note_first_uses(uses)
+        return {share_id for share_id, _, _, _ in uses}
+
+    async def _tell_first_uses(self, inward: Inward, share_ids: set[UUID]) -> None:
+        """Plan what is due because of first uses: whichever of share and connection arrives last does it."""
+        told = await inward.tell_first_uses(share_ids)
+        invitations = await inward.invitations({share_id for share_id, _, _ in told})
+        due: list[tuple[Notice, str]] = []
+        for share_id, event_id, time in told:
+            notice = about(invitations[share_id], Template.FIRST_USE, event_id, time)
+            self._metrics.planned.labels(notice.template).inc()
+            log.info("notice_planned", template=notice.template, share_id=str(share_id))
+            due.append((notice, str(event_id)))
+        await inward.add_notices(due)
 
     async def _apply_snapshot(self, inward: Inward, record: Record) -> None:
         topic = record.topic.removeprefix(self._prefix)
@@ -117,9 +179,8 @@ class Consumer:
             elif topic == topics.DIRECTORY_ACCOUNTS.name:
                 await inward.delete_snapshot("account", key)
             else:
-                await inward.delete_snapshot(
-                    "contact", _uuid(key, "INVALID_KEY", "The key is no contact id.")
-                )
+                contact_id = _uuid(key, "INVALID_KEY", "The key is no contact id.")
+                await inward.delete_snapshot("contact", str(contact_id))
             return
         snapshot: DeviceSnapshot | AccountSnapshot | ContactSnapshot
         if topic == topics.DIRECTORY_DEVICES.name:
@@ -146,12 +207,34 @@ class Consumer:
 
 
 def _occurrence(record: Record) -> tuple[Envelope, Occurrence]:
-    envelope, event = codec.decode_as(record.value, _SHARE_EVENTS)
+    envelope, event = codec.decode_as(record.value, SHARE_EVENT_TYPES)
     version = envelope.version
     if version is None or version > _MAX_VERSION:
         raise UnusableRecordError("INVALID_VERSION", "The event has no version, or one beyond 64 bits.")
     event_id = _uuid(envelope.id, "INVALID_EVENT_ID", "The event's id is not a UUID.")
-    return envelope, Occurrence(event_id=event_id, version=version, time=envelope.time, event=event)
+    _require_storable(envelope.time)
+    if isinstance(event, ShareRequested | ShareChanged | InvitationResent):
+        _require_storable(event.expires_at)
+    if isinstance(event, ShareRequested | ShareChanged):
+        _require_storable(event.terms.starts_at)
+        _require_storable(event.terms.ends_at)
+    # A bulk share runs one command a device, which is named after the operation and the device.
+    operation, _, device_id = (envelope.causationid or "").rpartition("/")
+    return envelope, Occurrence(
+        event_id=event_id,
+        version=version,
+        time=envelope.time,
+        event=event,
+        operation=operation if operation and device_id == event.device_id else None,
+    )
+
+
+def _require_storable(time: datetime | None) -> None:
+    try:
+        if time is not None:
+            time.astimezone(UTC)
+    except OverflowError:
+        raise UnusableRecordError("INVALID_DATA", "A time is outside the years 1 to 9999.") from None
 
 
 def _key(record: Record) -> str:

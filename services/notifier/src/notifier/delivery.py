@@ -1,62 +1,92 @@
-"""Sends what is due: claim, look again, render, hand over, mark.
+"""Sends what is due on one way: claim, look again, render, hand over, mark.
 
-Any number of instances share the work: a delivery is claimed for a while (``claim_seconds``), the claim is
-renewed while the mail server takes its time, and what a process that died had claimed is taken over then.
+Each way has its own workers, so that one that is slow or gone holds up no other; and one lane of a way (the
+mails to one domain) gets at most half of them. Any number of instances share the work: deliveries are claimed
+for a while (``claim_seconds``), the claim is renewed while the server takes its time, and what a process that
+died had claimed is taken over then.
 """
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Literal
+from typing import Final, Literal, Protocol
 
 import structlog
 
-from notifier.channels.email import EmailChannel, Letter
-from notifier.errors import DeferredError, HandoverError
-from notifier.letters import Facts, Renderer, link_ends_at
+from notifier.errors import DeferredError, HandoverError, RefusedError
+from notifier.marking import Marker
 from notifier.metrics import Metrics
-from notifier.planner import still_due
+from notifier.planner import INVITING, Channel, link_ends_at, still_due, undeliverable
 from notifier.settings import Settings
-from notifier.store import Delivery, Known, Store
-from notifier.wording import missing_services
+from notifier.store.outward import Claimed, Item, Store
 from servicekit import pg
 from servicekit.logging import get_logger
 from servicekit.telemetry import correlated
 
 log = get_logger(__name__)
 
-_FACTS_MOST_SECONDS = 60.0
-_SERVICE_NAME_PATIENCE = timedelta(seconds=60)
-_MARK_RETRY_SECONDS = 0.1
-_STOP_SECONDS = 3.0
-_JITTER = 0.2
+_STOP_SECONDS: Final = 3.0
+_JITTER: Final = 0.2
+_INTERNAL: Final = "INTERNAL"
+_GATHER_SECONDS: Final = 0.003
+
+
+class Way(Protocol):
+    """A channel: turns what is to be told into a message and hands it over."""
+
+    channel: Channel
+
+    def sent(self, items: Sequence[Item]) -> AbstractAsyncContextManager[None]:
+        """Hand over one message about ``items``; the block runs as soon as the other side has taken it.
+
+        Raises:
+            DeferredError: not taken for now, or it is unknown whether it was.
+            RefusedError: it will never be taken.
+        """
+        ...
 
 
 def retry_delay(failures: int, *, first: float, most: float, jitter: float) -> timedelta:
     """Wait after the try that followed ``failures`` failed ones: doubled each time, up to ``most`` seconds.
 
-    ``jitter`` (-1 … 1) moves it by up to a fifth, so that many mails do not come back at once.
+    ``jitter`` (-1 … 1) moves it by up to a fifth, so that many messages do not come back at once.
     """
     return timedelta(seconds=min(first * 2 ** min(failures, 32), most) * (1 + _JITTER * jitter))
 
 
 class Deliveries:
-    """The sending side of one process: three background tasks, see `run`, `listen` and `watch`."""
+    """The sending side of one way in one process, see `run`.
+
+    ``at_once`` messages are handed over at one time; twice as many are worked on, and of one lane half.
+    """
 
     def __init__(
-        self, *, store: Store, email: EmailChannel, renderer: Renderer, metrics: Metrics, settings: Settings
+        self, way: Way, *, store: Store, marker: Marker, metrics: Metrics, settings: Settings, at_once: int
     ) -> None:
-        self._store, self._email, self._renderer = store, email, renderer
+        self._way, self._store, self._marker = way, store, marker
         self._metrics, self._settings = metrics, settings
         self._claim_duration = timedelta(seconds=settings.claim_seconds)
+        self._workers = 2 * at_once if at_once > 1 else 1
+        self._lane_most = max(1, at_once // 2)
         self._wake = asyncio.Event()
-        self._slots = asyncio.Semaphore(settings.delivery_concurrency)
+        self._lanes: Counter[str] = Counter()
         self._open: set[asyncio.Task[None]] = set()
 
+    @property
+    def channel(self) -> Channel:
+        """Which way."""
+        return self._way.channel
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._wake.set()
+
     async def run(self) -> None:
-        """Deliver until cancelled; mails on their way then get three seconds to be finished and marked."""
+        """Deliver until cancelled; messages on their way then get three seconds to be finished and marked."""
         try:
             while True:
                 try:
@@ -70,62 +100,54 @@ class Deliveries:
             for task in self._open:
                 task.cancel()
 
-    async def listen(self) -> None:
-        """Wake up when any instance has planned something; until cancelled."""
-        while True:
-            with contextlib.suppress(*pg.TRANSIENT):  # polling goes on meanwhile
-                await self._store.listen(self._wake.set)
-            await asyncio.sleep(self._settings.delivery_poll_seconds)
-
-    async def watch(self) -> None:
-        """Keep the backlog's metrics fresh; until cancelled."""
-        patience = timedelta(seconds=self._settings.facts_alarm_seconds)
-        while True:
-            with contextlib.suppress(*pg.TRANSIENT):  # the next look corrects them
-                oldest, without_facts = await self._store.backlog(patience)
-                self._metrics.oldest_due_seconds.set(oldest)
-                self._metrics.long_without_facts.set(without_facts)
-            await asyncio.sleep(self._settings.delivery_poll_seconds)
-
     async def _start_next(self) -> None:
-        """Claim one delivery and start it in the background, or wait until there may be one."""
-        await self._slots.acquire()
+        """Claim for the workers that are free and start them, or wait until there may be something to do."""
         self._wake.clear()
-        claimed_until = asyncio.get_running_loop().time() + self._settings.claim_seconds
-        try:
-            delivery = await self._store.claim(self._claim_duration)
-        except BaseException:
-            self._slots.release()
-            raise
-        if delivery is None:
-            self._slots.release()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.delivery_poll_seconds):
-                    await self._wake.wait()
-            return
-        task = asyncio.create_task(self._deliver(delivery, claimed_until))
-        self._open.add(task)
-        task.add_done_callback(self._closed)
+        if 0 < self._workers - len(self._open) < self._workers // 4:
+            await asyncio.sleep(_GATHER_SECONDS)  # a claim for several costs what it costs for one
+        free = self._workers - len(self._open)
+        if free:
+            claimed_until = asyncio.get_running_loop().time() + self._settings.claim_seconds
+            busy = {lane: count for lane, count in self._lanes.items() if lane}
+            groups = await self._store.claim(self.channel, free, busy, self._lane_most, self._claim_duration)
+            for group in groups:
+                self._lanes[group.lane] += 1
+                task = asyncio.create_task(self._deliver(group, claimed_until))
+                self._open.add(task)
+                task.add_done_callback(lambda done, group=group: self._closed(done, group))
+            if groups:
+                return
+        await self._wait()
 
-    def _closed(self, task: asyncio.Task[None]) -> None:
+    async def _wait(self) -> None:
+        """Until a worker is free, something was planned, or something becomes due."""
+        pause = self._settings.delivery_poll_seconds
+        if len(self._open) < self._workers:
+            due_in = await self._store.next_due(self.channel)
+            if due_in is not None and due_in > 0:
+                pause = min(pause, due_in + 0.001)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+
+    def _closed(self, task: asyncio.Task[None], group: Claimed) -> None:
         self._open.discard(task)
-        self._slots.release()
+        self._lanes[group.lane] -= 1
+        if not self._lanes[group.lane]:
+            del self._lanes[group.lane]
+        self._wake.set()
 
-    async def _deliver(self, delivery: Delivery, claimed_until: float) -> None:
+    async def _deliver(self, group: Claimed, claimed_until: float) -> None:
         """One try, from the claim to its end; whatever happens, the other deliveries go on."""
-        notice = delivery.notice
-        with (
-            correlated(delivery.correlation_id),
-            structlog.contextvars.bound_contextvars(
-                delivery_id=str(delivery.delivery_id),
-                event_id=str(notice.event_id),
-                share_id=str(notice.share_id),
-                template=notice.template,
-            ),
+        with structlog.contextvars.bound_contextvars(
+            delivery_id=str(group.delivery_ids[0]), channel=self.channel
         ):
             try:
-                async with asyncio.timeout_at(claimed_until) as claim, self._renewed(delivery, claim):
-                    await self._try(delivery, claim)
+                async with asyncio.timeout_at(claimed_until) as claim, self._renewed(group, claim):
+                    items = await self._store.items(group)
+                    if items:
+                        with correlated(items[0].correlation_id):
+                            await self._try(group, items, claim)
             except TimeoutError:
                 log.warning("claim_lost")
             except pg.TRANSIENT as error:
@@ -133,137 +155,130 @@ class Deliveries:
             except Exception:
                 log.exception("delivery_failed_unexpectedly")
                 with contextlib.suppress(*pg.TRANSIENT):
-                    await self._put_off(delivery, "internal", "INTERNAL")
+                    await self._put_off(
+                        group, await self._store.items(group), DeferredError(_INTERNAL, "A bug.")
+                    )
 
-    async def _try(self, delivery: Delivery, claim: asyncio.Timeout) -> None:
-        notice = delivery.notice
-        known = await self._store.known(delivery)
-        if not still_due(notice.version, known.invitation):
-            await self._finish(delivery, "superseded", "SUPERSEDED")
-            return
-        if link_ends_at(notice.event_time) <= delivery.claimed_at:
-            await self._finish(delivery, "expired", "LINK_ENDED")
-            return
-        facts = await self._facts(delivery, known)
-        if facts is None:
-            return
-        letter = self._renderer.invitation(
-            facts,
-            known.invitation,
-            template=notice.template,
-            key=delivery.key,
-            event_time=notice.event_time,
-            correlation_id=delivery.correlation_id,
-        )
-        try:
-            await self._send(delivery, letter, claim)
-        except DeferredError as error:
-            await self._put_off(delivery, "deferred", error.code, error.reply)
-        except HandoverError as error:
-            await self._finish(delivery, "failed", error.code, error.reply)
-
-    async def _send(self, delivery: Delivery, letter: Letter, claim: asyncio.Timeout) -> None:
-        async with self._email.sent(letter, delivery.claimed_at):
-            claim.reschedule(None)  # it is out: nothing may keep us from marking it
-            await self._mark_sent(delivery)
-            self._metrics.finished.labels(delivery.notice.channel, "sent").inc()
-            log.info("notice_sent", attempts=delivery.attempts + 1)
-
-    async def _mark_sent(self, delivery: Delivery) -> None:
-        while True:
-            try:
-                await self._store.mark_sent(delivery)
-            except pg.TRANSIENT as error:
-                log.warning("mark_delayed", error=repr(error))
-                await asyncio.sleep(_MARK_RETRY_SECONDS)
+    async def _try(self, group: Claimed, items: list[Item], claim: asyncio.Timeout) -> None:
+        going: list[Item] = []
+        for item in items:
+            if not still_due(item.notice, item.invitation, item.looked_at):
+                await self._finish(group, [item], "superseded", "SUPERSEDED")
+            elif _too_late(item):
+                await self._finish(group, [item], "expired", "LINK_ENDED")
             else:
-                return
-
-    async def _facts(self, delivery: Delivery, known: Known) -> Facts | None:
-        """Names and address; None, and another look later, while they have not all arrived.
-
-        A service that the device is not known to have after a minute is shown by its id.
-        """
-        age = delivery.claimed_at - delivery.created_at
-        missing = [
-            name
-            for name, value in (
-                ("contact", known.address), ("device", known.device_name), ("account", known.owner_name)
-            )
-            if value is None
-        ]  # fmt: skip
-        if age < _SERVICE_NAME_PATIENCE and missing_services(known.invitation.terms, known.service_names):
-            missing.append("service")
-        if missing or known.address is None or known.device_name is None or known.owner_name is None:
-            await self._wait_for_facts(delivery, age, missing)
-            return None
-        return Facts(
-            address=known.address,
-            sharer_name=known.owner_name,
-            sharer_address=known.owner_address,
-            device_name=known.device_name,
-            service_names=known.service_names,
-            terms=known.invitation.terms,
-        )
-
-    async def _wait_for_facts(self, delivery: Delivery, age: timedelta, missing: list[str]) -> None:
-        if age >= timedelta(seconds=self._settings.give_up_seconds):
-            await self._finish(delivery, "failed", "FACTS_MISSING")
+                going.append(item)
+        if not going:
             return
-        report = log.error if age >= timedelta(seconds=self._settings.facts_alarm_seconds) else log.info
-        report("notice_waits_for_facts", missing=missing, age_seconds=int(age.total_seconds()))
-        delay = retry_delay(
-            delivery.waits, first=self._settings.facts_retry_seconds, most=_FACTS_MOST_SECONDS, jitter=0
-        )
-        await self._store.wait_for_facts(delivery, delay, "FACTS_MISSING")
-        self._metrics.retried.labels(delivery.notice.channel, "facts_missing").inc()
+        try:
+            async with self._way.sent(going):
+                claim.reschedule(None)  # it is out: nothing may keep us from marking it
+                await self._marker.mark([item.delivery_id for item in going])
+                self._metrics.finished.labels(self.channel, "sent").inc(len(going))
+                self._report("notice_sent", going)
+        except DeferredError as error:
+            await self._put_off(group, going, error)
+        except RefusedError as error:
+            await self._refused(group, going, error)
 
-    async def _put_off(
-        self, delivery: Delivery, reason: Literal["deferred", "internal"], code: str, reply: int | None = None
-    ) -> None:
+    def _report(self, event: str, items: Sequence[Item], **more: object) -> None:
+        for item in items:
+            log.info(
+                event,
+                event_id=str(item.notice.event_id), share_id=str(item.notice.share_id),
+                template=item.notice.template, attempts=item.attempts + 1, together=len(items),
+                correlation_id=item.correlation_id, **more,
+            )  # fmt: skip
+
+    async def _put_off(self, group: Claimed, items: Sequence[Item], error: DeferredError) -> None:
+        if not items:
+            return
         delay = retry_delay(
-            delivery.attempts,
+            max(item.attempts for item in items),
             first=self._settings.retry_first_seconds,
             most=self._settings.retry_most_seconds,
             jitter=random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
         )
-        age = delivery.claimed_at - delivery.created_at
-        if age >= timedelta(seconds=self._settings.give_up_seconds):
-            await self._finish(delivery, "failed", code, reply)
-            return
-        await self._store.retry_sending(delivery, delay, code)
-        self._metrics.retried.labels(delivery.notice.channel, reason).inc()
-        report = log.error if code == "SMTP_SETUP" else log.warning
-        report("notice_put_off", code=code, reply=reply, retry_in_seconds=round(delay.total_seconds(), 1))
+        if error.retry_after is not None:
+            asked = min(error.retry_after, self._settings.retry_most_seconds)
+            delay = max(delay, timedelta(seconds=asked))
+        give_up = timedelta(seconds=self._settings.give_up_seconds)
+        late = [item for item in items if item.age >= give_up]
+        if late:
+            await self._fail(group, late, error)
+        again = [item for item in items if item.age < give_up]
+        if again:
+            await self._store.retry_later(
+                group.claim, [item.delivery_id for item in again], delay, error.code
+            )
+            reason = "internal" if error.code == _INTERNAL else "deferred"
+            self._metrics.retried.labels(self.channel, reason).inc(len(again))
+            report = log.error if error.code.endswith(("_SETUP", _INTERNAL)) else log.warning
+            report(
+                "notice_put_off",
+                code=error.code, reply=error.reply, retry_in_seconds=round(delay.total_seconds(), 1),
+                together=len(again),
+            )  # fmt: skip
+
+    async def _refused(self, group: Claimed, items: Sequence[Item], error: RefusedError) -> None:
+        if error.gone and group.target:
+            await self._store.forget_subscription(group.target)
+        await self._fail(group, items, error)
+
+    async def _fail(self, group: Claimed, items: Sequence[Item], error: HandoverError) -> None:
+        """For good: sharers are told, and an address that refuses mail gets no more."""
+        told = [
+            (item, undeliverable(item.notice, item.invitation, item.looked_at))
+            for item in items
+            if item.notice.template in INVITING and not group.target
+        ]
+        refused = items[0] if isinstance(error, RefusedError) and error.gone and not group.target else None
+        await self._store.finish(
+            group.claim,
+            [item.delivery_id for item in items],
+            "failed",
+            error.code,
+            undeliverable=told,
+            refused=refused,
+        )
+        self._metrics.finished.labels(self.channel, "failed").inc(len(items))
+        log.warning("notice_failed", code=error.code, reply=error.reply, together=len(items))
 
     async def _finish(
-        self,
-        delivery: Delivery,
-        state: Literal["failed", "superseded", "expired"],
-        code: str,
-        reply: int | None = None,
+        self, group: Claimed, items: Sequence[Item], state: Literal["superseded", "expired"], code: str
     ) -> None:
-        await self._store.finish(delivery, state, code)
-        self._metrics.finished.labels(delivery.notice.channel, state).inc()
-        report = log.warning if state == "failed" else log.info
-        report(f"notice_{state}", code=code, reply=reply, attempts=delivery.attempts + 1)
+        await self._store.finish(group.claim, [item.delivery_id for item in items], state, code)
+        self._metrics.finished.labels(self.channel, state).inc(len(items))
+        self._report(f"notice_{state}", items, code=code)
 
     @contextlib.asynccontextmanager
-    async def _renewed(self, delivery: Delivery, claim: asyncio.Timeout) -> AsyncGenerator[None]:
+    async def _renewed(self, group: Claimed, claim: asyncio.Timeout) -> AsyncGenerator[None]:
         """Renew the claim while the block runs; ``claim`` cancels the block when it runs out or is lost."""
+        loop = asyncio.get_running_loop()
+        renewing: asyncio.Task[None] | None = None
 
         async def renew() -> None:
-            loop = asyncio.get_running_loop()
-            while True:
-                await asyncio.sleep(self._settings.claim_seconds / 3)
-                asked_at = loop.time()
-                with contextlib.suppress(*pg.TRANSIENT):  # the time-out stands until it succeeds
-                    kept = await self._store.renew(delivery, self._claim_duration)
-                    if claim.when() is not None and not claim.expired():
-                        claim.reschedule(asked_at + self._settings.claim_seconds if kept else asked_at)
+            asked_at = loop.time()
+            with contextlib.suppress(*pg.TRANSIENT):  # the time-out stands until it succeeds
+                kept = await self._store.renew(group, self._claim_duration)
+                if claim.when() is not None and not claim.expired():
+                    claim.reschedule(asked_at + self._settings.claim_seconds if kept else asked_at)
 
-        task = asyncio.create_task(renew())
+        def again() -> None:
+            nonlocal renewing, timer
+            renewing = loop.create_task(renew())
+            timer = loop.call_later(self._settings.claim_seconds / 3, again)
+
+        timer = loop.call_later(self._settings.claim_seconds / 3, again)
         try:
             yield
         finally:
-            task.cancel()
+            timer.cancel()
+            if renewing is not None:
+                renewing.cancel()
+
+
+def _too_late(item: Item) -> bool:
+    """Whether the links of an invitation have ended."""
+    notice = item.notice
+    return notice.template in INVITING and link_ends_at(notice.event_time, item.invitation) <= item.looked_at

@@ -3,8 +3,8 @@
 NotifierError
 ├── UnusableRecordError    a record that is set aside as a dead letter
 └── HandoverError
-    ├── DeferredError      the mail was not taken for now: tried again
-    └── RefusedError       the mail will never be taken: not tried again
+    ├── DeferredError      the message was not taken for now: tried again
+    └── RefusedError       the message will never be taken: not tried again
 """
 
 
@@ -21,7 +21,7 @@ class UnusableRecordError(NotifierError):
 
 
 class HandoverError(NotifierError):
-    """The server did not take the mail. ``reply`` is its reply code, when it gave one."""
+    """The server did not take the message. ``reply`` is its reply code, when it gave one."""
 
     def __init__(self, code: str, message: str, reply: int | None = None) -> None:
         super().__init__(code, message)
@@ -29,8 +29,19 @@ class HandoverError(NotifierError):
 
 
 class DeferredError(HandoverError):
-    """Not for now: it is tried again."""
+    """Not for now: it is tried again, not before ``retry_after`` seconds if the server said so."""
+
+    def __init__(
+        self, code: str, message: str, reply: int | None = None, *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(code, message, reply)
+        self.retry_after = retry_after
 
 
 class RefusedError(HandoverError):
-    """Never: the address is wrong, or the server refuses the mail for good. It is not tried again."""
+    """Never. ``gone``: nothing will ever be taken there, and nothing is sent there again; else it is this
+    message that is refused."""
+
+    def __init__(self, code: str, message: str, reply: int | None = None, *, gone: bool = False) -> None:
+        super().__init__(code, message, reply)
+        self.gone = gone

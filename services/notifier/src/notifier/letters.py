@@ -1,46 +1,25 @@
-"""Renders notices with the templates of ``templates/``."""
+"""Renders messages as mails, with the layouts of ``templates/``."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from mjml import mjml2html
 
-from contracts.contacts import InvalidAddressError, canonical_address, display_address
 from contracts.links import InvitationLink, sign_link
-from contracts.permissions import Terms
+from notifier.catalogue import Voice, spoken
 from notifier.channels.email import Letter
-from notifier.names import shown
-from notifier.planner import Invitation, Template
-from notifier.wording import allowances
-
-LINK_LIFE = timedelta(days=30)
+from notifier.planner import Template, link_ends_at
+from notifier.texts import Told, message
+from notifier.unsubscribing import sign
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a notice says, as it was found in the directories: names are still as strangers wrote them."""
-
-    address: str
-    sharer_name: str
-    sharer_address: str | None
-    device_name: str
-    service_names: Mapping[str, str]
-    terms: Terms
-
-
-def _presentable(address: str | None) -> str | None:
-    """A confirmed address as people write it; None when there is none or it is not well-formed."""
-    try:
-        return None if address is None else display_address(canonical_address(address))
-    except InvalidAddressError:
-        return None
-
-
-def link_ends_at(event_time: datetime) -> datetime:
-    """When the links of a notice end: 30 days after the event that it tells."""
-    return event_time + LINK_LIFE
+@cache
+def _html_layout() -> str:
+    """The HTML layout, made of MJML once."""
+    return mjml2html(resources.files("notifier").joinpath("templates/layout.mjml").read_text())
 
 
 class Renderer:
@@ -48,54 +27,61 @@ class Renderer:
 
     def __init__(self, *, public_url: str, link_secret: str) -> None:
         self._public_url, self._link_secret = public_url, link_secret
-        self._templates = Environment(
+        plain = Environment(  # noqa: S701 - plain text; the HTML layout's own environment escapes
             loader=PackageLoader("notifier"),
-            autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._text = plain.get_template("layout.txt")
+        escaping = Environment(autoescape=True, undefined=StrictUndefined)
+        self._html = escaping.from_string(_html_layout())
 
-    def invitation(
+    def letter(
         self,
-        facts: Facts,
-        invitation: Invitation,
+        items: Sequence[Told],
         *,
-        template: Template,
+        address: str,
+        language: str | None,
         key: str,
-        event_time: datetime,
         correlation_id: str,
     ) -> Letter:
-        """The mail that invites, with links that accept or reject ``invitation`` as it is now."""
-        ends_at = link_ends_at(event_time)
-        words = {
-            "changed": template is Template.INVITATION_CHANGED,
-            "sharer": shown(facts.sharer_name),
-            "sharer_address": _presentable(facts.sharer_address),
-            "device": shown(facts.device_name),
-            "allowances": allowances(facts.terms, facts.service_names),
-            "accept_url": self._link(invitation, "accept", ends_at),
-            "reject_url": self._link(invitation, "reject", ends_at),
-            "ends_on": f"{ends_at.day} {ends_at:%B %Y}",
-        }
+        """The mail to ``address`` (canonical) about one or several notices to one reader, with links that
+        accept or reject each invitation as it is now."""
+        chosen = spoken(language)
+        text_message = message(Voice(chosen, html=False), items, self.link)
+        html_message = replace(
+            message(Voice(chosen, html=True), items, self.link), subject=text_message.subject
+        )
+        unsubscribe_url = self.unsubscribe_url(items)
         return Letter(
             key=key,
-            recipient=facts.address,
-            subject=self._templates.get_template("invitation/subject.txt").render(words).strip(),
-            text=self._templates.get_template("invitation/body.txt").render(words),
-            html=self._templates.get_template("invitation/body.html").render(words),
+            recipient=address,
+            subject=text_message.subject,
+            text=self._text.render(message=text_message, unsubscribe_url=unsubscribe_url),
+            html=self._html.render(message=html_message, unsubscribe_url=unsubscribe_url, language=chosen),
             correlation_id=correlation_id,
+            unsubscribe_url=unsubscribe_url,
+            kind=items[0].notice.template,
         )
 
-    def _link(self, invitation: Invitation, purpose: Literal["accept", "reject"], ends_at: datetime) -> str:
+    def unsubscribe_url(self, items: Sequence[Told]) -> str:
+        """Where the reader turns such mails off."""
+        templates: list[Template] = [told.notice.template for told in items]
+        return f"{self._public_url}/unsubscribe/{sign(items[0].notice.reader, templates, self._link_secret)}"
+
+    def link(self, told: Told, purpose: str) -> str:
+        """Where an item's link leads: ``accept``, ``reject`` or ``home``."""
+        if purpose == "home":
+            return f"{self._public_url}/"
         token = sign_link(
             InvitationLink(
-                share_id=invitation.share_id,
-                device_id=invitation.device_id,
-                contact_id=invitation.contact_id,
-                invitation_version=invitation.version,
-                purpose=purpose,
-                ends_at=ends_at,
+                share_id=told.invitation.share_id,
+                device_id=told.invitation.device_id,
+                contact_id=told.invitation.contact_id,
+                invitation_version=told.invitation.version,
+                purpose="accept" if purpose == "accept" else "reject",
+                ends_at=link_ends_at(told.notice.event_time, told.invitation),
             ),
             self._link_secret,
         )

@@ -5,7 +5,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from notifier.planner import Channel, Template
 
 OUTCOMES = ("sent", "failed", "superseded", "expired")
-RETRY_REASONS = ("deferred", "facts_missing", "internal")
+UNROUTED = ("superseded", "expired", "failed")
+RETRY_REASONS = ("deferred", "internal")
 
 
 class Metrics:
@@ -23,9 +24,20 @@ class Metrics:
         )
         self.retried = Counter(
             "deliveries_retried_total",
-            "Tries put off. `deferred` growing: the mail server is away; `facts_missing`: a directory lags; "
-            "`internal`: a bug, see the log.",
+            "Tries put off. `deferred` growing: a mail server or push service is away; `internal`: a bug, "
+            "see the log.",
             ["channel", "reason"],
+            registry=registry,
+        )
+        self.waited = Counter(
+            "notices_waited_total",
+            "Looks at a notice before names or address had arrived. Growing steadily: a directory lags.",
+            registry=registry,
+        )
+        self.unrouted = Counter(
+            "notices_unrouted_total",
+            "Notices that went out on no way. `failed` growing: addresses that take no mail.",
+            ["outcome"],
             registry=registry,
         )
         self.dead_letters = Counter(
@@ -43,6 +55,8 @@ class Metrics:
         )
         for template in Template:
             self.planned.labels(template)
+        for outcome in UNROUTED:
+            self.unrouted.labels(outcome)
         for channel in Channel:
             for outcome in OUTCOMES:
                 self.finished.labels(channel, outcome)

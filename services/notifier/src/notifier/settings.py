@@ -1,6 +1,7 @@
 """The notifier's settings; each is an environment variable ``LATCHKEY_<NAME>``."""
 
 import ipaddress
+import json
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.utils import parseaddr
@@ -8,8 +9,12 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from notifier.channels.fcm import ServiceAccount
+from servicekit.auth import InternalCallers
 from servicekit.settings import KafkaSettings, PostgresSettings, ServiceSettings
 
 
@@ -61,7 +66,18 @@ class Settings(PostgresSettings, KafkaSettings, ServiceSettings):
         gt=0,
         description="Wait for its answer to a whole mail. A short wait doubles mails (RFC 5321: 10 min).",
     )
-    delivery_concurrency: int = Field(4, ge=1, le=100, description="Mails handed over at one time.")
+    delivery_concurrency: int = Field(
+        8,
+        ge=1,
+        le=100,
+        description="Messages handed over at one time on each way, each on a connection that is kept.",
+    )
+    digest_seconds: float = Field(
+        10,
+        ge=0,
+        le=300,
+        description="Notices of one sharer and recipient within this time go out as one; 0: each by itself.",
+    )
     delivery_poll_seconds: float = Field(
         1, gt=0, description="Longest time between looks at what is due; a notification wakes earlier."
     )
@@ -79,6 +95,74 @@ class Settings(PostgresSettings, KafkaSettings, ServiceSettings):
     facts_alarm_seconds: float = Field(
         600, gt=0, description="An alarm is raised when they have not arrived after this time."
     )
+
+    internal_keys: str = Field(description="JWKS of the services that may ask for an account's inbox.")
+    push_key: SecretStr | None = Field(
+        None, description="Private JWK (ES256) that signs Web Push (VAPID); without it there is no Web Push."
+    )
+    push_contact: str | None = Field(
+        None,
+        pattern=r"^(mailto:[^\s@]+@[^\s@]+|https://\S+)$",
+        description="Whom push services ask about us: `mailto:…` or `https://…`.",
+    )
+    push_hosts: tuple[str, ...] = Field(
+        (
+            "fcm.googleapis.com",
+            "updates.push.services.mozilla.com",
+            "*.push.services.mozilla.com",
+            "*.notify.windows.com",
+            "*.push.apple.com",
+        ),
+        description="Push services (hosts; `*.` for any name below) that browsers may name, always https; a "
+        "`127.0.0.1:port` may be plain http.",
+    )
+    fcm_account_file: Path | None = Field(
+        None, description="JSON file of the Google service account for FCM; without it there is no FCM."
+    )
+    fcm_url: str = Field("https://fcm.googleapis.com", description="Where FCM is.")
+    sms_url: str | None = Field(
+        None, description="The SMS provider's HTTP adapter (docs/notices.md); without it there is no SMS."
+    )
+    sms_token: SecretStr | None = Field(None, description="Bearer token for it.")
+    sms_sender: str = Field(
+        "Latchkey",
+        pattern=r"^(\+[0-9]{5,15}|[A-Za-z0-9 ]{1,11})$",
+        description="Whom a short message is from.",
+    )
+    handover_seconds: float = Field(
+        10, gt=0, description="Wait for the answer of push services and of the SMS provider."
+    )
+
+    @field_validator("internal_keys")
+    @classmethod
+    def _keys_are_readable(cls, value: str) -> str:
+        try:
+            InternalCallers(value, "notifier")
+        except (JoseError, ValueError, TypeError, KeyError):
+            raise ValueError("must be a JWKS of public keys") from None
+        return value
+
+    @field_validator("push_key")
+    @classmethod
+    def _push_key_is_one(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                key = ECKey.import_key(json.loads(value.get_secret_value()))
+            except (ValueError, TypeError, JoseError):
+                raise ValueError("must be a private JWK of an ES256 key") from None
+            if not key.is_private or key.curve_name != "P-256":
+                raise ValueError("must be a private JWK of an ES256 key")
+        return value
+
+    @field_validator("fcm_url", "sms_url")
+    @classmethod
+    def _provider_is_safe(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if not parts.hostname or (parts.scheme != "https" and not _is_loopback(parts.hostname)):
+            raise ValueError("must begin with https:// (http:// only for this machine)")
+        return value.rstrip("/")
 
     @field_validator("public_url")
     @classmethod
@@ -106,6 +190,15 @@ class Settings(PostgresSettings, KafkaSettings, ServiceSettings):
             raise ValueError("set SMTP_USERNAME and SMTP_PASSWORD both, or neither")
         if self.smtp_ca_file is not None and not self.smtp_ca_file.is_file():
             raise ValueError("SMTP_CA_FILE is not a file")
+        if (self.push_key is None) != (self.push_contact is None):
+            raise ValueError("set PUSH_KEY and PUSH_CONTACT both, or neither")
+        if (self.sms_url is None) != (self.sms_token is None):
+            raise ValueError("set SMS_URL and SMS_TOKEN both, or neither")
+        if self.fcm_account_file is not None:
+            try:
+                ServiceAccount.read(self.fcm_account_file)
+            except (OSError, ValueError):
+                raise ValueError("FCM_ACCOUNT_FILE is not the JSON file of a service account") from None
         if self.retry_first_seconds > self.retry_most_seconds:
             raise ValueError("RETRY_FIRST_SECONDS must not exceed RETRY_MOST_SECONDS")
         return self

@@ -19,13 +19,15 @@ import pytest
 
 from contracts import codec, topics
 from contracts.directory import AccountSnapshot, ContactSnapshot, DeviceSnapshot, Service, Target
-from contracts.events import AnyShareEvent, ShareRequested
-from contracts.permissions import AllServices, Terms
+from contracts.events import AnyShareEvent, ConnectionOpened, ShareRequested
+from contracts.permissions import AllServices, Permission, Terms
 from devstack.process import free_port
-from devstack.pytest_plugin import Database
+from devstack.pytest_plugin import Database, InternalTokenMaker
 from devstack.smtp import Mail, Mailbox
 from servicekit import pg
 from servicekit.kafka import Admin, Producer
+
+sys.path.insert(0, str(Path(__file__).parent))  # `providers`, which several tests use
 
 SECRET = "a-secret-for-tests-of-forty-characters-xx"
 PUBLIC_URL = "http://127.0.0.1:8080"
@@ -34,7 +36,7 @@ PUBLIC_URL = "http://127.0.0.1:8080"
 class Gate:
     """A way to the mail server that holds, cuts or lets pass.
 
-    ``hold_at`` is the command before which a connection waits until `open` (empty: right at its start);
+    ``hold_at`` is (a part of) the command before which a connection waits until `open` (empty: at its start);
     ``drop`` so many connections are closed at once; ``lose_answers`` so many answers to a whole mail never
     reach the client.
     """
@@ -88,7 +90,8 @@ class Gate:
             writer.close()
 
     async def _hold(self, command: bytes) -> None:
-        if command == self._hold_at and not self._opened.is_set():
+        holds = self._hold_at in command if self._hold_at else not command
+        if holds and not self._opened.is_set():
             self.reached.set()
             await self._opened.wait()
 
@@ -137,6 +140,7 @@ class World:
     admin: Admin
     pool: "asyncpg.Pool[asyncpg.Record]"
     directory: Path
+    tokens: InternalTokenMaker
     running: list[Running] = field(default_factory=list[Running])
     versions: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -151,6 +155,8 @@ class World:
             "smtp_host": "127.0.0.1",
             "smtp_port": self.gate.port,
             "smtp_tls": "none",
+            "internal_keys": self.tokens.public_jwks,
+            "digest_seconds": 0,
             "delivery_poll_seconds": 0.1,
             "claim_seconds": 2,
             "retry_first_seconds": 0.1,
@@ -207,19 +213,26 @@ class World:
         )
         await self.publish(topics.DIRECTORY_DEVICES, device_id, _bytes(snapshot))
 
-    async def account(self, account_id: str, name: str, *addresses: str) -> None:
-        snapshot = AccountSnapshot(account_id=account_id, name=name, verified_emails=addresses)
+    async def account(
+        self, account_id: str, name: str, *addresses: str, phones: tuple[str, ...] = ()
+    ) -> None:
+        snapshot = AccountSnapshot(
+            account_id=account_id, name=name, verified_emails=addresses, verified_phones=phones
+        )
         await self.publish(topics.DIRECTORY_ACCOUNTS, account_id, _bytes(snapshot))
 
     async def contact(self, address: str, contact_id: UUID | None = None) -> UUID:
-        snapshot = ContactSnapshot(contact_id=contact_id or uuid4(), address=f"mailto:{address}")
+        canonical = address if address.startswith("tel:") else f"mailto:{address}"
+        snapshot = ContactSnapshot(contact_id=contact_id or uuid4(), address=canonical)
         await self.publish(topics.DIRECTORY_CONTACTS, str(snapshot.contact_id), _bytes(snapshot))
         return snapshot.contact_id
 
-    async def event(self, event: AnyShareEvent, *, correlation: str | None = None) -> bytes:
+    async def event(
+        self, event: AnyShareEvent, *, correlation: str | None = None, causation: str | None = None
+    ) -> bytes:
         """Publish the next event of a device."""
         version = self.versions[event.device_id] = self.versions.get(event.device_id, 0) + 1
-        value = _bytes(event, version=version, correlationid=correlation)
+        value = _bytes(event, version=version, correlationid=correlation, causationid=causation)
         await self.publish(topics.SHARE_EVENTS, event.device_id, value)
         return value
 
@@ -231,6 +244,8 @@ class World:
         notify: bool = True,
         terms: Terms | None = None,
         correlation: str | None = None,
+        expires_at: datetime | None = None,
+        causation: str | None = None,
     ) -> ShareRequested:
         event = ShareRequested(
             share_id=uuid4(),
@@ -239,9 +254,29 @@ class World:
             owner_account_id="ann",
             terms=terms or Terms(scope=AllServices()),
             notify=notify,
+            expires_at=expires_at,
         )
-        await self.event(event, correlation=correlation)
+        await self.event(event, correlation=correlation, causation=causation)
         return event
+
+    async def opened(self, event: ShareRequested, account_id: str) -> None:
+        """The gateway tells of a connection by a share."""
+        told = ConnectionOpened(
+            connection_id=uuid4(), gateway_id="g", account_id=account_id, service_id="s1",
+            device_id=event.device_id, permission=Permission.CONNECT, share_id=event.share_id,
+        )  # fmt: skip
+        await self.publish(topics.ACCESS_EVENTS, event.device_id, _bytes(told))
+
+    async def ask(self, one: Running, account_id: str, method: str, path: str, **more: Any) -> httpx.Response:
+        """Ask a process's HTTP API for an account."""
+        headers = {"Authorization": f"Bearer {self.tokens.token('notifier', account_id)}"}
+        async with httpx.AsyncClient() as client:
+            return await client.request(method, f"{one.url}/v1/{path}", headers=headers, **more)
+
+    async def inbox(self, one: Running, account_id: str) -> list[str]:
+        """The kinds in an inbox, the newest first."""
+        answer = (await self.ask(one, account_id, "GET", "inbox")).raise_for_status()
+        return [item["kind"] for item in answer.json()["items"]]
 
     async def marker(self, device_id: str = "cam-1") -> None:
         """Invite somebody else, later, to the same device, and wait for that mail."""
@@ -253,12 +288,18 @@ class World:
         return await self.mailbox.wait_for(address, count, timeout=30)
 
     async def deliveries(self, contact_id: UUID) -> list[asyncpg.Record]:
+        """What became of the notices to a contact: of each delivery, or of the notice that has none."""
         return await self.pool.fetch(
-            "select * from notifier.delivery where contact_id = $1 order by version", contact_id
+            "select coalesce(d.state, n.outcome, 'waits') as state, coalesce(d.code, n.code) as code,"
+            " coalesce(d.attempts, 0) as attempts, coalesce(d.due_at, n.route_at) as due_at, n.waits,"
+            " n.template, d.channel, n.outside"
+            " from notifier.notice as n left join notifier.delivery as d using (notice_id)"
+            " where n.contact_id = $1 and n.account_id is null order by n.version, d.channel",
+            contact_id,
         )
 
     async def settled(self, contact_id: UUID, state: str) -> asyncpg.Record:
-        """Wait until the one delivery to a contact has come to ``state``."""
+        """Wait until the one notice to a contact has come to ``state``."""
 
         async def there() -> bool:
             return [row["state"] for row in await self.deliveries(contact_id)] == [state]
@@ -267,17 +308,29 @@ class World:
         return (await self.deliveries(contact_id))[0]
 
 
-def _bytes(data: codec.Message, *, version: int | None = None, correlationid: str | None = None) -> bytes:
+def _bytes(
+    data: codec.Message,
+    *,
+    version: int | None = None,
+    correlationid: str | None = None,
+    causationid: str | None = None,
+) -> bytes:
     return codec.encode(
         codec.envelope(
-            data, source="test", time=datetime.now(UTC), version=version, correlationid=correlationid
+            data, source="test", time=datetime.now(UTC), version=version, correlationid=correlationid,
+            causationid=causationid,
         )
-    )
+    )  # fmt: skip
 
 
 @pytest.fixture
-async def world(
-    kafka_bootstrap: str, topic_prefix: str, database: Database, mailbox: Mailbox, tmp_path: Path
+async def world(  # noqa: PLR0917 - fixtures
+    kafka_bootstrap: str,
+    topic_prefix: str,
+    database: Database,
+    mailbox: Mailbox,
+    tmp_path: Path,
+    internal_tokens: InternalTokenMaker,
 ) -> AsyncGenerator[World]:
     """Topics, migrated tables, one device `cam-1` of Ann's, and a mail server behind a gate."""
     mailbox.clear()
@@ -287,6 +340,7 @@ async def world(
         topics.DIRECTORY_DEVICES,
         topics.DIRECTORY_ACCOUNTS,
         topics.DIRECTORY_CONTACTS,
+        topics.ACCESS_EVENTS,
         topics.dead_letters("notifier"),
     )
     await admin.provision(
@@ -294,7 +348,10 @@ async def world(
     )
     pool = await asyncpg.create_pool(database.dsn(), min_size=1, max_size=2)
     async with Gate(mailbox).running() as gate, Producer(kafka_bootstrap, "test") as producer:
-        world = World(kafka_bootstrap, topic_prefix, database, mailbox, gate, producer, admin, pool, tmp_path)
+        world = World(
+            kafka_bootstrap, topic_prefix, database, mailbox, gate, producer, admin, pool, tmp_path,
+            internal_tokens,
+        )  # fmt: skip
         await pg.migrate(database.dsn("notifier"), "notifier")
         await world.account("ann", "Ann Example", "ann@example.com")
         await world.device("cam-1", "Front door", s1="Porch", s2="SSH")

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,11 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from devstack.pytest_plugin import InternalTokenMaker
 from devstack.smtp import Mailbox
 from notifier.channels.email import EmailChannel, Letter
 from notifier.errors import DeferredError
 from notifier.settings import Settings
 
+KEYS = InternalTokenMaker().public_jwks
 LETTER = Letter(
     key="k",
     recipient="mailto:bob@example.com",
@@ -27,6 +30,8 @@ LETTER = Letter(
     text="Hello\n.\n.hidden dots\n",
     html="<p>Hello</p>",
     correlation_id="c-1",
+    unsubscribe_url="https://share.example.com/unsubscribe/x",
+    kind="invitation",
 )
 
 
@@ -42,6 +47,7 @@ def settings(port: int, tls: str, **more: object) -> Settings:
             "smtp_port": port,
             "smtp_tls": tls,
             "smtp_timeout_seconds": 10,
+            "internal_keys": KEYS,
             **more,
         }
     )
@@ -146,7 +152,7 @@ async def test_the_text_arrives_as_it_was_written(mailbox: Mailbox) -> None:
 
 async def test_an_address_beyond_ascii_is_reached_by_a_server_that_can(mailbox: Mailbox) -> None:
     mailbox.clear()
-    letter = Letter("k", "mailto:bjørn@example.com", "Hello", "Hello\n", "<p>Hello</p>", "c-1")
+    letter = replace(LETTER, recipient="mailto:bjørn@example.com")
     async with EmailChannel(settings(mailbox.smtp_port, "none")).sent(letter, datetime.now(UTC)):
         pass
     (mail,) = await mailbox.wait_for("bjørn@example.com")

@@ -1,14 +1,22 @@
 """What people get, through the real process: once, with what it must say, or not at all."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
 from contracts import topics
-from contracts.events import RevokeReason, ShareChanged, ShareRequested, ShareRevoked
+from contracts.events import (
+    InvitationResent,
+    RevokeReason,
+    ShareAccepted,
+    ShareChanged,
+    ShareExpired,
+    ShareRequested,
+    ShareRevoked,
+)
 from contracts.links import read_link
 from contracts.permissions import Permission, SomeServices, Terms
 from devstack.smtp import Mail
@@ -78,7 +86,7 @@ async def test_nobody_is_told_when_the_owner_does_not_want_it(world: "World") ->
     await world.invite(bob, notify=False)
     await world.marker()
     assert world.mailbox.messages("bob@example.com") == []
-    assert await world.deliveries(bob) == []
+    assert [row["state"] for row in await world.deliveries(bob)] == ["inbox"]
 
 
 async def test_a_changed_invitation_is_told_again_with_the_new_terms(world: "World") -> None:
@@ -110,13 +118,99 @@ async def test_an_invitation_taken_back_before_its_mail_went_out_is_not_sent(wor
     await world.event(revoked(event))
     await world.contact("bob@example.com", bob)
     await world.marker()
-    assert (await world.settled(bob, "superseded"))["attempts"] == 0
+    told = {row["template"]: (row["state"], row["attempts"]) for row in await world.deliveries(bob)}
+    assert told == {
+        "invitation": ("superseded", 0),
+        "revoked": ("inbox", 0),
+    }  # of nothing nobody need be told
     assert world.mailbox.messages("bob@example.com") == []
+
+
+async def test_an_invitation_is_told_again_when_the_owner_asks_and_once_for_each_time(
+    world: "World",
+) -> None:
+    await world.start()
+    bob = await world.contact("bob@example.com")
+    event = await world.invite(bob)
+    await world.mails("bob@example.com")
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    again = await world.event(
+        InvitationResent(
+            share_id=event.share_id,
+            device_id=event.device_id,
+            contact_id=bob,
+            owner_account_id="ann",
+            expires_at=ends,
+        )
+    )
+    _, second = await world.mails("bob@example.com", 2)
+    assert links(second) == [("accept", 1), ("reject", 1)]
+    token = LINK.findall(second.text)[0]
+    assert read_link(token, SECRET, datetime.now(UTC)).ends_at == ends
+    await world.publish(topics.SHARE_EVENTS, "cam-1", again)
+    await world.marker()
+    assert len(world.mailbox.messages("bob@example.com")) == 2
+
+
+async def test_telling_again_what_was_never_heard_of_stops_nobody(world: "World") -> None:
+    await world.start()
+    bob = await world.contact("bob@example.com")
+    await world.event(
+        InvitationResent(share_id=uuid4(), device_id="cam-1", contact_id=bob, owner_account_id="ann")
+    )
+    await world.marker()
+    assert await world.deliveries(bob) == []
+
+
+async def test_who_accepts_by_a_rule_gets_no_invitation(world: "World") -> None:
+    bob = await world.contact("bob@example.com")
+    event = await world.invite(bob)
+    await world.event(
+        ShareAccepted(
+            share_id=event.share_id,
+            device_id=event.device_id,
+            contact_id=bob,
+            owner_account_id="ann",
+            account_id="bob",
+            automatic=True,
+        )
+    )
+    await world.start(delivery_concurrency=1)  # it finds both, together
+    await world.marker()
+    await world.settled(bob, "superseded")
+    assert world.mailbox.messages("bob@example.com") == []
+
+
+@pytest.mark.parametrize("how", ["told by an event", "by the clock"])
+async def test_an_invitation_that_has_expired_is_not_sent(world: "World", how: str) -> None:
+    bob = await world.contact("bob@example.com")
+    told = how == "told by an event"
+    event = await world.invite(bob, expires_at=None if told else datetime.now(UTC) - timedelta(seconds=1))
+    if told:
+        await world.event(
+            ShareExpired(share_id=event.share_id, device_id="cam-1", contact_id=bob, owner_account_id="ann")
+        )
+    await world.start(delivery_concurrency=1)
+    await world.marker()
+    await world.settled(bob, "superseded" if told else "expired")
+    assert world.mailbox.messages("bob@example.com") == []
+
+
+async def test_who_was_invited_by_telephone_cannot_be_told_yet_and_holds_up_nobody(world: "World") -> None:
+    notifier = await world.start(delivery_concurrency=1)
+    bob = await world.contact("tel:+4915112345678")
+    await world.invite(bob, device_id="cam-9")  # nothing else about it has arrived
+    await world.marker()
+    row = await world.settled(bob, "failed")
+    assert (row["code"], row["attempts"]) == ("NO_CHANNEL", 0)
+    log = notifier.log.read_text()
+    assert any(line["event"] == "notice_failed" and line["code"] == "NO_CHANNEL" for line in notifier.lines())
+    assert "4915112345678" not in log
 
 
 async def _waits(world: "World", contact_id: object) -> bool:
     return bool(
-        await world.pool.fetchval("select waits > 0 from notifier.delivery where contact_id = $1", contact_id)
+        await world.pool.fetchval("select waits > 0 from notifier.notice where contact_id = $1", contact_id)
     )
 
 
@@ -144,7 +238,7 @@ async def test_names_that_arrive_later_are_waited_for_and_a_long_wait_alarms(wor
 
     await world.until(calm)
     waits = [line for line in notifier.lines() if line["event"] == WAITS]
-    assert set(waits[0]["missing"]) == {"contact", "device"}
+    assert {"contact", "device"} <= set(waits[0]["missing"])
 
 
 async def test_hostile_names_reach_the_reader_as_plain_words(world: "World") -> None:
@@ -214,9 +308,11 @@ async def test_events_without_a_usable_place_or_id_are_set_aside(world: "World")
     )
     await world.publish(topics.SHARE_EVENTS, "cam-1", good.replace(b'"version":1', b'"version":' + b"9" * 30))
     await world.publish(topics.SHARE_EVENTS, "cam-1", good.replace(b'"version":1', b'"other":1'))
+    never = b'"notify":true,"expires_at":"9999-12-31T23:59:59-10:00"'
+    await world.publish(topics.SHARE_EVENTS, "cam-1", good.replace(b'"notify":true', never))
     await world.publish(topics.SHARE_EVENTS, "cam-1", re.sub(rb'"id":"[^"]+"', b'"id":"x"', good, count=1))
     await world.mails("bob@example.com")
-    codes = {dict(letter.headers)["latchkey-error-code"] for letter in await dead_letters(world, 3)}
-    assert codes == {b"INVALID_VERSION", b"INVALID_EVENT_ID"}
+    codes = {dict(letter.headers)["latchkey-error-code"] for letter in await dead_letters(world, 4)}
+    assert codes == {b"INVALID_VERSION", b"INVALID_EVENT_ID", b"INVALID_DATA"}
     await world.marker()
     assert len(world.mailbox.messages("bob@example.com")) == 1

@@ -1,23 +1,32 @@
 """What stands in the mail, and that nobody's input changes its form."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Literal, cast
 from uuid import UUID
 
 import pytest
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.links import read_link
 from contracts.permissions import AllServices, Permission, SomeServices, Terms
+from notifier import wording
 from notifier.channels.email import Letter, build_message, message_id, recipient_address, subject_line
 from notifier.errors import RefusedError
-from notifier.letters import Facts, Renderer
-from notifier.planner import Invitation, Template
+from notifier.letters import Renderer
+from notifier.planner import Invitation, Notice, Template
 from notifier.settings import parse_sender
+from notifier.texts import Told
+from notifier.unsubscribing import read as read_unsubscribing
 
 SECRET = "a-secret-for-tests-of-forty-characters-xx"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -46,33 +55,70 @@ def letter(
     address: str = "mailto:bob@example.com",
     sharer_address: str | None = "ann@example.com",
     template: Template = Template.INVITATION,
+    expires_at: datetime | None = None,
 ) -> Letter:
+    one = told(
+        sharer, device, terms, services=services, sharer_address=sharer_address, template=template,
+        expires_at=expires_at,
+    )  # fmt: skip
+    return render([one], address=address)
+
+
+def told(
+    sharer: str | None = "Ann Example",
+    device: str | None = "Front door",
+    terms: Terms = ALL,
+    *,
+    services: dict[str, str] | None = None,
+    sharer_address: str | None = "ann@example.com",
+    template: Template = Template.INVITATION,
+    expires_at: datetime | None = None,
+    number: int = 1,
+    account_id: str | None = None,
+    state: Literal["requested", "accepted", "ended"] = "requested",
+) -> Told:
     invitation = Invitation(
-        share_id=UUID(int=1),
+        share_id=UUID(int=number),
         device_id="cam-1",
         contact_id=UUID(int=2),
         owner_account_id="ann",
-        state="requested",
+        state=state,
         version=3,
         announced_version=3,
+        expires_at=expires_at,
         terms=terms,
     )
-    facts = Facts(
-        address=address,
+    notice = Notice(
+        event_id=UUID(int=number),
+        contact_id=UUID(int=2),
+        account_id=account_id,
+        template=template,
+        share_id=UUID(int=number),
+        device_id="cam-1",
+        owner_account_id="ann",
+        version=3,
+        event_time=NOW,
+    )
+    return Told(
+        notice=notice,
+        invitation=invitation,
         sharer_name=sharer,
         sharer_address=sharer_address,
+        recipient_address="mailto:bob@example.com",
         device_name=device,
         service_names=services or {},
-        terms=terms,
     )
-    return RENDERER.invitation(
-        facts, invitation, template=template, key="k", event_time=NOW, correlation_id="c-1"
-    )
+
+
+def render(
+    items: list[Told], *, address: str = "mailto:bob@example.com", language: str | None = None
+) -> Letter:
+    return RENDERER.letter(items, address=address, language=language, key="k", correlation_id="c-1")
 
 
 def parsed(one: Letter) -> EmailMessage:
     """The message as its reader gets it."""
-    return message_from_bytes(build_message(one, SENDER, NOW).as_bytes(), policy=policy.default)
+    return message_from_bytes(build_message(one, SENDER, NOW), policy=policy.default)
 
 
 def part(message: EmailMessage, kind: str) -> str:
@@ -134,13 +180,35 @@ def test_both_parts_carry_an_accept_and_a_reject_link_that_verify_for_30_days() 
     mail = parsed(letter())
     in_text = re.findall(r"https://share\.example\.com/invitations/\S+", part(mail, "plain"))
     in_html = Page(part(mail, "html")).links
-    assert in_text == in_html
+    assert in_text == in_html[:-1]
     links = [read_link(url.rsplit("/", 1)[1], SECRET, NOW) for url in in_text]
     assert [link.purpose for link in links] == ["accept", "reject"]
     for link in links:
         assert (link.share_id, link.device_id, link.contact_id) == (UUID(int=1), "cam-1", UUID(int=2))
         assert link.invitation_version == 3
         assert link.ends_at == NOW + timedelta(days=30)
+
+
+def test_links_end_with_the_invitation_and_the_mail_says_so() -> None:
+    one = letter(expires_at=NOW + timedelta(days=2))
+    for url in re.findall(r"https://share\.example\.com/invitations/\S+", one.text):
+        assert read_link(url.rsplit("/", 1)[1], SECRET, NOW).ends_at == NOW + timedelta(days=2)
+    assert "until 3 March 2026" in one.text
+
+
+def test_it_says_when_a_share_begins_and_ends() -> None:
+    east = timezone(timedelta(hours=2))
+    window = {
+        "starts_at": datetime(2026, 3, 2, 9, tzinfo=east),
+        "ends_at": datetime(2026, 3, 6, 17, 30, tzinfo=UTC),
+    }
+    one = letter(terms=ALL.model_copy(update=window))
+    assert "- When: from 2 March 2026, 07:00 UTC until 6 March 2026, 17:30 UTC\n" in one.text
+    in_html = re.sub(r"<[^>]+>", "", one.html)
+    assert "from 2 March 2026, 07:00 UTC until 6 March 2026, 17:30 UTC" in in_html
+    only_end = letter(terms=ALL.model_copy(update={"ends_at": window["ends_at"]}))
+    assert "- When: until 6 March 2026, 17:30 UTC\n" in only_end.text
+    assert "When" not in letter().text
 
 
 def test_the_headers_tell_who_wrote_it_and_that_a_machine_did() -> None:
@@ -151,6 +219,13 @@ def test_the_headers_tell_who_wrote_it_and_that_a_machine_did() -> None:
     assert mail["X-Latchkey-Correlation-Id"] == "c-1"
     assert mail["Message-ID"] == message_id("k", "example.com") != message_id("l", "example.com")
     assert mail["Date"].datetime == NOW
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    url = mail["List-Unsubscribe"].strip("<>")
+    assert url.startswith("https://share.example.com/unsubscribe/")
+    assert read_unsubscribing(url.rsplit("/", 1)[1], SECRET) == (str(UUID(int=2)), (Template.INVITATION,))
+    assert url in part(mail, "plain")
+    assert url in Page(part(mail, "html")).links
+    assert mail["Feedback-ID"] == "invitation:notice:latchkey"
     assert mail.get_content_type() == "multipart/alternative"
     assert [item.get_content_type() for item in mail.iter_parts()] == ["text/plain", "text/html"]
 
@@ -164,10 +239,10 @@ def test_a_hostile_name_adds_no_header_no_markup_and_no_link(name: str) -> None:
     page = Page(part(mail, "html"))
     assert mail.keys() == plain.keys()
     assert mail["To"] == "bob@example.com"
-    without_address = [tag for tag in calm.tags if tag != "bdi"]
-    assert [tag for tag in page.tags if tag != "bdi"] == without_address
+    structure = [tag for tag in calm.tags if tag not in {"bdi", "p"}]
+    assert [tag for tag in page.tags if tag not in {"bdi", "p"}] == structure
     assert {name for name, _ in page.attributes} == {name for name, _ in calm.attributes}
-    assert len(page.links) == 2
+    assert len(page.links) == 3
     for text in (mail["Subject"], part(mail, "plain"), part(mail, "html")):
         assert "evil.example" not in text
         assert "x" * 100 not in text
@@ -180,6 +255,9 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert not {"src", "background", "srcset"} & {name for name, _ in page.attributes}
     assert "url(" not in letter().html
     assert "@import" not in letter().html
+    assert re.findall(r"https?://(?!share\.example\.com/)[^\s\"<]+", letter().html) == [
+        "http://www.w3.org/1999/xhtml"
+    ]
 
 
 def test_a_long_list_of_services_is_counted_not_listed() -> None:
@@ -211,7 +289,7 @@ def test_an_address_that_no_mail_can_go_to_is_refused(address: str) -> None:
 
 
 def test_an_address_beyond_ascii_keeps_its_letters() -> None:
-    raw = build_message(letter(address="mailto:bjørn@example.com"), SENDER, NOW).as_bytes()
+    raw = build_message(letter(address="mailto:bjørn@example.com"), SENDER, NOW)
     assert "To: bjørn@example.com".encode() in raw
 
 
@@ -229,8 +307,63 @@ def test_whatever_the_names_the_mail_has_the_same_headers_and_two_links(sharer: 
     mail = parsed(letter(sharer, device))
     assert mail.keys() == parsed(letter()).keys()
     assert not mail.defects
-    assert len(Page(part(mail, "html")).links) == 2
-    assert all(
-        len(line) <= 998
-        for line in build_message(letter(sharer, device), SENDER, NOW).as_bytes().split(b"\n")
+    assert len(Page(part(mail, "html")).links) == 3
+    assert all(len(line) <= 998 for line in build_message(letter(sharer, device), SENDER, NOW).split(b"\n"))
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("template", Template)
+def test_every_notice_can_be_said_with_all_names_and_with_none(template: Template, language: str) -> None:
+    for one in (
+        told(template=template),
+        told(template=template, state="accepted", account_id="bob"),
+        told(None, None, template=template, sharer_address=None, state="ended"),
+    ):
+        mail = parsed(render([one], language=language))
+        for text in (mail["Subject"], part(mail, "plain"), part(mail, "html")):
+            assert "%(" not in text
+            assert "None" not in text
+        assert mail["Subject"]
+    assert render([told(template=template)], language="de-AT").subject != letter(template=template).subject
+
+
+def test_many_notices_are_one_mail_that_lists_each_device_with_a_way_to_decide() -> None:
+    items = [told(device=f"Camera {number}", number=number) for number in range(1, 31)]
+    mail = parsed(render(items))
+    assert mail["Subject"] == "Ann Example wants to share 30 devices with you"
+    text = part(mail, "plain")
+    links = re.findall(r"https://share\.example\.com/invitations/(\S+)", text)
+    assert [read_link(token, SECRET, NOW).share_id for token in links] == [UUID(int=n) for n in range(1, 26)]
+    assert "Camera 25" in text
+    assert "Camera 26" not in text
+    assert "and 5 more" in text
+    mixed = render([told(), told(device="Gate", number=2, template=Template.REVOKED, account_id="bob")])
+    assert mixed.subject == "News about what Ann Example shares with you"
+    assert "Ann Example no longer shares Gate with you" in mixed.text
+
+
+def test_every_language_says_everything() -> None:
+    source = Path(wording.__file__).parent
+    keywords = {"say": None, "say_n": (1, 2), "marked": None}
+    found = extract_from_dir(source, [("**.py", "python")], keywords=keywords)
+    wanted = {message for _, _, message, _, _ in found}
+    assert len(wanted) > 60, "the search finds too little"
+    for file in (source / "locale").glob("*.po"):
+        said: set[object] = set()
+        for message in read_po(BytesIO(file.read_bytes()), locale=file.stem):
+            ids, texts = _parts(message.id), _parts(message.string)
+            if not message.id or message.fuzzy or not all(texts):
+                continue
+            said.add(message.id)
+            names = set(re.findall(r"%\(\w+\)s", " ".join(ids)))
+            for text in texts:
+                assert set(re.findall(r"%\(\w+\)s", text)) <= names, f"{file.name}: {text}"
+        assert not wanted - said, f"{file.name} lacks: {sorted(map(str, wanted - said))}"
+        assert not said - wanted, f"{file.name} has what nobody says: {sorted(map(str, said - wanted))}"
+
+
+def _parts(value: object) -> tuple[str, ...]:
+    """A text, or its singular and plural."""
+    return (
+        tuple(map(str, cast("Sequence[object]", value))) if isinstance(value, tuple | list) else (str(value),)
     )

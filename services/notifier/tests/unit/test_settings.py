@@ -3,10 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
+from devstack.pytest_plugin import InternalTokenMaker
 from notifier.delivery import retry_delay
 from notifier.settings import Settings
 from servicekit.settings import describe
 
+KEYS = InternalTokenMaker()
 GOOD: dict[str, object] = {
     "postgres_dsn": "postgresql://notifier:hidden-word@127.0.0.1/latchkey",
     "kafka_bootstrap": "127.0.0.1:9092",
@@ -14,6 +16,7 @@ GOOD: dict[str, object] = {
     "link_secret": "k" * 32,
     "mail_from": "Latchkey <no-reply@example.com>",
     "smtp_host": "mail.example.com",
+    "internal_keys": KEYS.public_jwks,
 }
 
 
@@ -34,6 +37,19 @@ GOOD: dict[str, object] = {
         {"smtp_ca_file": "/nowhere/ca.pem"},
         {"retry_first_seconds": 10, "retry_most_seconds": 5},
         {"claim_seconds": 0},
+        {"internal_keys": "{}"},
+        {"internal_keys": '{"keys": []}'},
+        {"push_key": KEYS.private_jwk},
+        {"push_contact": "mailto:ops@example.com"},
+        {"push_key": "{}", "push_contact": "mailto:ops@example.com"},
+        {"push_key": KEYS.public_jwks, "push_contact": "mailto:ops@example.com"},
+        {"push_key": KEYS.private_jwk, "push_contact": "ops"},
+        {"fcm_account_file": "/nowhere/account.json"},
+        {"fcm_url": "http://fcm.example.com"},
+        {"sms_url": "https://sms.example.com"},
+        {"sms_url": "http://sms.example.com", "sms_token": "t"},
+        {"sms_sender": "A name that is too long"},
+        {"digest_seconds": -1},
     ],
 )
 def test_unsafe_or_inconsistent_settings_are_refused(wrong: dict[str, object]) -> None:
