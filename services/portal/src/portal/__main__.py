@@ -6,6 +6,7 @@ import sys
 from typing import Final
 
 from portal.app import NAME, build
+from portal.schema import sdl
 from portal.settings import Settings
 from servicekit import pg
 from servicekit.logging import configure, get_logger
@@ -17,6 +18,7 @@ log = get_logger(__name__)
 _VERBS: Final = {
     "serve": "serve GraphQL, sign-in and pages",
     "migrate": "bring the portal's tables up to date",
+    "sdl": "print the GraphQL schema",
     "check-config": "print the settings in force; exit 2 when they cannot be used",
 }
 
@@ -33,6 +35,9 @@ def main() -> None:
     for verb, text in _VERBS.items():
         verbs.add_parser(verb, help=text)
     verb: str = parser.parse_args().verb
+    if verb == "sdl":
+        sys.stdout.write(sdl())
+        return
     settings = load(Settings)
     if verb == "check-config":
         sys.stdout.write(f"{describe(settings)}\n")

@@ -39,18 +39,27 @@ class Service(Fact):
 
 
 class Access(Fact):
-    """One share of a device. ``account_id`` is absent until somebody accepted."""
+    """One share of a device. ``account_id`` is absent until somebody accepted; ``phone`` is of who was
+    invited by telephone.
+    """
 
     share_id: UUID
     state: State
     account_id: str | None = None
     email: str | None = None
+    phone: str | None = None
     terms: Terms
     since: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
 
 
 class Device(Fact):
-    """A device that the caller owns or that is shared with him."""
+    """A device that the caller owns or that is shared with him.
+
+    ``access`` has the first entries of the list; ``access_total`` counts all, ``invited_total`` those of them
+    that nobody has accepted yet. ``online`` is None when nobody knows; ``last_seen`` is since when it is so,
+    or until when it was known.
+    """
 
     device_id: str
     name: str
@@ -60,16 +69,28 @@ class Device(Fact):
     owned: bool
     share_state: Literal["none", "in", "out", "both"] = "none"
     scripting: bool = False
+    online: bool | None = None
+    last_seen: AwareDatetime | None = None
     services: tuple[Service, ...] = ()
     access: tuple[Access, ...] = ()
+    access_total: int = 0
+    invited_total: int = 0
+
+
+class AccessPage(Fact):
+    """Entries of one device's access list; ``next`` is the cursor that goes on."""
+
+    items: tuple[Access, ...]
+    next: str | None = None
 
 
 class DevicePage(Fact):
-    """Some devices of a longer list."""
+    """Some devices of a longer list; ``next`` is the cursor that goes on, ``total`` only when asked for."""
 
     items: tuple[Device, ...]
-    total: int
+    total: int | None = None
     has_more: Annotated[bool, Field(alias="hasMore")]
+    next: str | None = None
 
 
 class Invitation(Fact):
@@ -83,12 +104,14 @@ class Invitation(Fact):
     service_names: dict[str, str] = Field(default_factory=dict)
     invitation_version: int
     created_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
 
 
-class Invitations(Fact):
-    """All of them."""
+class InvitationPage(Fact):
+    """Some of them; ``next`` is the cursor that goes on."""
 
     items: tuple[Invitation, ...]
+    next: str | None = None
 
 
 class LinkedInvitation(Fact):
@@ -104,19 +127,96 @@ class LinkedInvitation(Fact):
     terms: Terms
     service_names: dict[str, str] = Field(default_factory=dict)
     changed_since_link: bool
+    expires_at: AwareDatetime | None = None
+    message: str | None = None
 
 
 class Contact(Fact):
-    """Somebody in the caller's contact book; ``address`` is canonical."""
+    """Somebody in the caller's contact book; ``address`` as people write it, ``remark`` the caller's own.
+
+    ``name`` is known of who showed his contact code.
+    """
 
     contact_id: UUID
     address: str
+    name: str | None = None
+    remark: str | None = None
+    last_used_at: AwareDatetime | None = None
+
+    @property
+    def is_phone(self) -> bool:
+        """Whether the address is a telephone number."""
+        return "@" not in self.address
 
 
 class Contacts(Fact):
     """The caller's contact book, newest first."""
 
     contacts: tuple[Contact, ...]
+
+
+class ContactId(Fact):
+    """A contact of the caller's book."""
+
+    contact_id: UUID
+    name: str | None = None
+
+
+class ContactCode(Fact):
+    """What to show as a QR code, and until when it can be scanned."""
+
+    code: str
+    ends_at: AwareDatetime
+
+
+class AcceptedOwner(Fact):
+    """An owner whose shares the caller always accepts."""
+
+    owner_account_id: str
+    name: str | None = None
+    since: AwareDatetime
+
+
+class AcceptedOwners(Fact):
+    """All of them."""
+
+    owners: tuple[AcceptedOwner, ...]
+
+
+class GivenShare(Fact):
+    """A live share of the caller's device, as share-command has it now."""
+
+    share_id: UUID
+    contact_id: UUID
+    address: str
+    remark: str | None = None
+    state: State
+    terms: Terms
+    version: int
+    invitation_version: int
+    expires_at: AwareDatetime | None = None
+    message: str | None = None
+
+
+class GivenShares(Fact):
+    """All of one device."""
+
+    shares: tuple[GivenShare, ...]
+
+
+class Messages(Fact):
+    """Share id → the owner's words to the recipient."""
+
+    messages: dict[UUID, str]
+
+
+class AgentCode(Fact):
+    """A one-time code with which an agent is enrolled, and where that can dial."""
+
+    device_id: str
+    code: str
+    expires_at: AwareDatetime
+    gateways: tuple[str, ...]
 
 
 class Connection(Fact):
@@ -130,3 +230,88 @@ class Connection(Fact):
     protocol: str
     created_at: AwareDatetime
     timeout_seconds: float
+
+
+class StreamPassword(Fact):
+    """Addresses of a camera's stream, and what a player shows there in place of a token."""
+
+    urls: tuple[str, ...]
+    password: str
+    ends_at: AwareDatetime
+
+
+class Somebody(Fact):
+    """An account in a history."""
+
+    account_id: str
+    name: str | None = None
+
+
+class PastShare(Fact):
+    """A share that the caller gave or had, as it is now."""
+
+    share_id: UUID
+    device_id: str
+    device_name: str | None = None
+    given: bool
+    state: State
+    owner: Somebody
+    account: Somebody | None = None
+    email: str | None = None
+    phone: str | None = None
+    terms: Terms
+    requested_at: AwareDatetime
+    since: AwareDatetime
+    expires_at: AwareDatetime | None = None
+    version: int
+
+
+class PastShares(Fact):
+    """Some of them, the newest first."""
+
+    items: tuple[PastShare, ...]
+    next: str | None = None
+
+
+class ShareHappening(Fact):
+    """An event of a share, and what the share was after it."""
+
+    version: int
+    kind: str
+    at: AwareDatetime
+    share_id: UUID
+    account: Somebody | None = None
+    email: str | None = None
+    phone: str | None = None
+    state: State
+    terms: Terms | None = None
+    reason: str | None = None
+
+
+class DeviceHistory(Fact):
+    """Some of a device's events, the newest first."""
+
+    items: tuple[ShareHappening, ...]
+    next: str | None = None
+
+
+class ConnectionRecord(Fact):
+    """A connection, or a try that was refused."""
+
+    connection_id: UUID
+    device_id: str | None = None
+    service_id: str
+    account: Somebody
+    permission: str
+    opened_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    outcome: str
+    in_doubt: bool = False
+    reason: str | None = None
+
+
+class ConnectionRecords(Fact):
+    """Some of them, the newest first."""
+
+    items: tuple[ConnectionRecord, ...]
+    next: str | None = None

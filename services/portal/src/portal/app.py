@@ -8,16 +8,23 @@ from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
+from starlette.middleware.gzip import GZipMiddleware
 
-from portal import auth_pages, graphql_http, pages
+from portal import app_page, auth_pages, changes, graphql_http, history_csv, pages, unsubscribe_pages
+from portal.access_keys import AccessKeys, SecretBox
+from portal.aliases import Aliases
+from portal.authentication import Authentication
 from portal.context import Peers
 from portal.cookies import Cookies
-from portal.peers import Gateway, ReadApi, ShareCommand
+from portal.notices import Notifier
+from portal.peers import Gateway, ShareCommand
+from portal.read_api import ReadApi
+from portal.registry import Registry
 from portal.schema import build_schema
 from portal.sessions import Sessions
 from portal.settings import Settings
 from portal.sign_in import SignIn
+from portal.visiting import Visitors
 from servicekit import pg
 from servicekit.auth import InternalTokens, OidcVerifier
 from servicekit.http import create_app
@@ -34,14 +41,19 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
         OSError, asyncpg.PostgresError: the database cannot be reached or refuses the role.
     """
     pool = await pg.open_pool(settings.postgres_dsn.get_secret_value(), application=NAME)
-    async with pool, httpx.AsyncClient(timeout=5.0) as client:
+    streams = httpx.AsyncClient(limits=httpx.Limits(max_connections=None))  # as many as follow what changes
+    async with pool, httpx.AsyncClient(timeout=5.0) as client, streams:
         sessions = Sessions(pool, timedelta(hours=settings.session_hours))
+        access_keys = AccessKeys(pool, SecretBox(settings.access_key_secret.get_secret_value()))
         tokens = InternalTokens(settings.internal_key.get_secret_value(), NAME)
         peers = Peers(
             ShareCommand(client, tokens, name="share-command", url=settings.share_command_url),
             ReadApi(client, tokens, name="permission-projector", url=settings.read_api_url),
             Gateway(client, tokens, name="access-gateway", url=settings.gateway_url),
+            Notifier(client, tokens, name="notifier", url=settings.notifier_url),
+            _registry(settings, client),
         )
+        read_streams = ReadApi(streams, tokens, name="permission-projector", url=settings.read_api_url)
         bearer_tokens = _verifier(settings, settings.oidc_audience, client)
         id_tokens = _verifier(settings, settings.oidc_client_id, client)
         sign_in = SignIn(
@@ -58,12 +70,27 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
 
         app = create_app("Latchkey portal", {"postgres": sessions.ping, "issuer": issuer_known}, public=True)
         cookies = Cookies(secure=settings.secure)
-        app.include_router(graphql_http.router(build_schema(), bearer_tokens, peers))
+        visitors = Visitors(sessions, cookies)
+        authentication = Authentication(bearer_tokens, access_keys, settings.signed_hosts, sessions, cookies)
+        app.include_router(
+            graphql_http.router(build_schema(), authentication, peers, access_keys, Aliases(pool))
+        )
+        app.include_router(changes.router(authentication, read_streams))
+        app.include_router(history_csv.router(authentication, peers.read_api))
         app.include_router(auth_pages.router(sessions, cookies, sign_in))
-        with resources.as_file(resources.files(NAME).joinpath("static")) as folder:
-            app.mount("/static", StaticFiles(directory=Path(folder)))
-            app.include_router(pages.router(sessions, cookies, peers))  # last: it answers every other path
+        static = resources.files(NAME).joinpath("static")
+        app.include_router(app_page.router(visitors, static, renames=peers.registry is not None))
+        with resources.as_file(static) as folder:
+            app.mount("/static", GZipMiddleware(app_page.BuiltFiles(directory=Path(folder))))
+            app.include_router(unsubscribe_pages.router(peers.notifier))
+            app.include_router(pages.router(visitors, peers))  # last: it answers every other path
             yield app
+
+
+def _registry(settings: Settings, client: httpx.AsyncClient) -> Registry | None:
+    if settings.registry_url is None or settings.registry_token is None:
+        return None
+    return Registry(client, settings.registry_url, settings.registry_token.get_secret_value())
 
 
 def _verifier(settings: Settings, audience: str, client: httpx.AsyncClient) -> OidcVerifier:

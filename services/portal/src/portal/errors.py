@@ -4,10 +4,13 @@
     ├── Refused                 another service's refusal, passed on with its code
     ├── Unavailable             UNAVAILABLE: another service or the database does not answer
     ├── InvalidRequest          INVALID_REQUEST: an argument that cannot be used
+    ├── LimitReached            LIMIT_REACHED: more of something than one account may have
+    ├── AccessKeyNotFound       ACCESS_KEY_NOT_FOUND: no such key among the caller's
     ├── InvalidPosition         INVALID_POSITION: a consistency token that is none
     ├── InvalidJson             INVALID_JSON: the body of a GraphQL request is not what it must be
     ├── InvalidNext             INVALID_NEXT: after sign-in nobody is sent to another site
     ├── SignInFailed            SIGN_IN_FAILED: the issuer's answer cannot be used
+    ├── Forbidden               FORBIDDEN: the caller sees the thing, but may not do this with it
     ├── NothingHere             NOT_FOUND: no page and no API at this address
     ├── MethodNotAllowed        METHOD_NOT_ALLOWED: GraphQL by another method than POST
     └── CsrfRefused             CSRF_REFUSED: a form that did not come from our own page
@@ -47,6 +50,18 @@ class InvalidRequest(_Coded):
     default_code, default_status = "INVALID_REQUEST", 400
 
 
+class LimitReached(_Coded):
+    """There are as many as may be."""
+
+    default_code, default_status = "LIMIT_REACHED", 400
+
+
+class AccessKeyNotFound(_Coded):
+    """You have no access key of this id. List yours with accessKeys."""
+
+    default_code, default_status = "ACCESS_KEY_NOT_FOUND", 404
+
+
 class InvalidPosition(_Coded):
     """The header Latchkey-Position must be sent as it was given."""
 
@@ -73,6 +88,12 @@ class SignInFailed(_Coded):
     """
 
     default_code, default_status = "SIGN_IN_FAILED", 400
+
+
+class Forbidden(_Coded):
+    """You may not do this."""
+
+    default_code, default_status = "FORBIDDEN", 403
 
 
 class NothingHere(_Coded):

@@ -4,9 +4,11 @@
 |---|---|---|
 | done | 200 | ``data``, the header ``Latchkey-Position``, ``extensions.warnings`` if there are any |
 | refused | 200 | ``data`` and ``errors`` with ``extensions.code``: clients take any other status as fatal |
+| asked too often | 429 | as refused, and the header ``Retry-After``: clients back off |
 | syntax, validation, variables | 200 | ``errors`` without ``data`` |
 | body is no JSON request | 400 | ``errors`` |
-| no valid token | 401 | ``errors``; clients get a new token |
+| no valid token, signature or session | 401 | ``errors``; clients get a new token, or stop |
+| a session without its CSRF token | 403 | ``errors`` |
 """
 
 import json
@@ -17,17 +19,18 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
 from graphql import GraphQLError, GraphQLSyntaxError
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from strawberry import Schema
 from strawberry.schema.exceptions import CannotGetOperationTypeError
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
-from contracts.base import AccountId
 from contracts.positions import POSITION_HEADER, parse_positions
+from portal.access_keys import AccessKeys
+from portal.aliases import Aliases
+from portal.authentication import Authentication
 from portal.context import Context, Peers, error_extensions
 from portal.errors import InvalidJson, InvalidPosition, InvalidRequest, MethodNotAllowed
 from portal.metrics import GRAPHQL_REQUESTS, GRAPHQL_SECONDS
-from servicekit.auth import OidcVerifier, bearer_token
 from servicekit.http import ApiError
 from servicekit.logging import get_logger
 
@@ -35,7 +38,6 @@ log = get_logger(__name__)
 
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 _KEY: Final = re.compile(r"^[\x21-\x7e]{1,128}$")
-_ACCOUNT: Final = TypeAdapter[str](AccountId)
 _SEPARATORS: Final = (",", ":")
 
 
@@ -49,7 +51,9 @@ class _Document(BaseModel):
     operationName: str | None = None
 
 
-def router(schema: Schema, verifier: OidcVerifier, peers: Peers) -> APIRouter:
+def router(
+    schema: Schema, authentication: Authentication, peers: Peers, access_keys: AccessKeys, aliases: Aliases
+) -> APIRouter:
     """The GraphQL endpoint."""
     routes = APIRouter()
 
@@ -61,14 +65,14 @@ def router(schema: Schema, verifier: OidcVerifier, peers: Peers) -> APIRouter:
 
     @routes.post("/graphql/v1")
     async def graphql(request: Request) -> Response:
-        """Run one GraphQL document as the account that the bearer token names."""
+        """Run one GraphQL document as the account that its token, signature or session names."""
         with GRAPHQL_SECONDS.time():
             try:
-                context = await _context(request, verifier, peers)
+                context = await _context(request, authentication, peers, access_keys, aliases)
                 document = await _document(request)
             except ApiError as error:
                 GRAPHQL_REQUESTS.labels(
-                    outcome="unauthenticated" if error.status == 401 else "malformed"
+                    outcome="unauthenticated" if error.status in (401, 403) else "malformed"
                 ).inc()
                 return _answer({"errors": [_coded(error)]}, error.status, error.headers)
             return await _run(schema, document, context)
@@ -76,14 +80,10 @@ def router(schema: Schema, verifier: OidcVerifier, peers: Peers) -> APIRouter:
     return routes
 
 
-async def _context(request: Request, verifier: OidcVerifier, peers: Peers) -> Context:
-    claims = await verifier.verify(bearer_token(request))
-    try:
-        account_id = _ACCOUNT.validate_python(claims["sub"])
-    except ValidationError:
-        raise ApiError(
-            "UNAUTHENTICATED", 401, "The token names an account that cannot be one here."
-        ) from None
+async def _context(
+    request: Request, authentication: Authentication, peers: Peers, access_keys: AccessKeys, aliases: Aliases
+) -> Context:
+    account_id = await authentication.account_of(request)
     position = request.headers.get(POSITION_HEADER)
     if position is not None:
         try:
@@ -93,7 +93,14 @@ async def _context(request: Request, verifier: OidcVerifier, peers: Peers) -> Co
     key = request.headers.get(IDEMPOTENCY_HEADER)
     if key is not None and not _KEY.match(key):
         raise InvalidRequest(f"{IDEMPOTENCY_HEADER} must be 1 to 128 visible ASCII characters.")
-    return Context(account_id=account_id, peers=peers, position=position, idempotency_key=key)
+    return Context(
+        account_id=account_id,
+        peers=peers,
+        access_keys=access_keys,
+        aliases=aliases,
+        position=position,
+        idempotency_key=key,
+    )
 
 
 async def _document(request: Request) -> _Document:
@@ -133,7 +140,14 @@ async def _run(schema: Schema, document: _Document, context: Context) -> Respons
     if context.warnings:
         body["extensions"] = {"warnings": context.warnings}
     headers = {POSITION_HEADER: ", ".join(context.positions)} if context.positions else {}
+    waits = [error["extensions"].get("retryAfterSeconds", 1) for error in errors if _is_limit(error)]
+    if waits:
+        return _answer(body, 429, {**headers, "Retry-After": str(max(waits))})
     return _answer(body, 200, headers)
+
+
+def _is_limit(error: Mapping[str, Any]) -> bool:
+    return error["extensions"].get("code") == "RATE_LIMITED"
 
 
 def _formatted(error: GraphQLError, result: ExecutionResult) -> dict[str, Any]:

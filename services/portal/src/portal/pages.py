@@ -1,7 +1,5 @@
-"""The pages: home, an invitation, what came of it. None changes anything when it is only looked at."""
+"""The pages that work without the app: an invitation, what came of it. Looking at them changes nothing."""
 
-import asyncio
-from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
@@ -14,47 +12,13 @@ from contracts.commands import AcceptShare, RejectShare
 from contracts.positions import parse_positions
 from portal import answers
 from portal.context import Peers
-from portal.cookies import Cookies
-from portal.errors import CsrfRefused, InvalidRequest, NothingHere, Refused
+from portal.errors import InvalidRequest, NothingHere, Refused
 from portal.rendering import PageRoute, page
-from portal.sessions import Sessions, csrf_matches, csrf_token
-from portal.wording import TermsInWords, share_in_words, terms_in_words
+from portal.visiting import Visitor, Visitors, sign_in_address
+from portal.wording import moment, terms_in_words
 from servicekit.http import ApiError, error_answer
 
-_SHOWN_DEVICES = 200
 _CHANGED = "The sharer has changed the invitation meanwhile. Nothing was accepted; this is how it stands now."
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who looks at a page: an account that is signed in, and the token its forms carry."""
-
-    account_id: str
-    csrf: str
-
-
-@dataclass(frozen=True, slots=True)
-class _DeviceRow:
-    """A device as the home page lists it."""
-
-    name: str
-    kind: str
-    services: str
-    arrow: str
-    label: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class _InvitationRow:
-    """An invitation as the home page lists it."""
-
-    share_id: str
-    device_id: str
-    device_name: str
-    owner: str
-    version: int
-    terms: TermsInWords
 
 
 class _Decision:
@@ -82,61 +46,18 @@ class _Decision:
             raise InvalidRequest("This form cannot be used. Load the page again.") from None
 
 
-def router(sessions: Sessions, cookies: Cookies, peers: Peers) -> APIRouter:
+def router(visitors: Visitors, peers: Peers) -> APIRouter:
     """The pages for people."""
     routes = APIRouter(route_class=PageRoute, include_in_schema=False)
     look = ["GET", "HEAD"]
 
-    async def visitor_of(request: Request) -> Visitor | None:
-        session_id = cookies.session_id(request)
-        account_id = await sessions.account_of(session_id) if session_id is not None else None
-        if session_id is None or account_id is None:
-            return None
-        return Visitor(account_id, csrf_token(session_id))
-
-    def check_csrf(request: Request, given: str) -> None:
-        if not csrf_matches(cookies.session_id(request) or "", given):
-            raise CsrfRefused
-
-    @routes.api_route("/", methods=look)
-    async def home(request: Request, at: str | None = None) -> Response:
-        """Who I am, my invitations, my devices; ``at`` is a position that the lists must show."""
-        visitor = await visitor_of(request)
-        if visitor is None:
-            return page("welcome.html")
-        return await _home_page(peers, visitor, position=_position(at))
-
-    @routes.post("/invitations")
-    async def decide_at_home(
-        request: Request,
-        *,
-        decision: Annotated[str, Form()] = "",
-        csrf: Annotated[str, Form()] = "",
-        share_id: Annotated[str, Form()] = "",
-        device_id: Annotated[str, Form()] = "",
-        invitation_version: Annotated[str, Form()] = "",
-    ) -> Response:
-        """Accept or reject one of the invitations on the home page."""
-        visitor = await visitor_of(request)
-        if visitor is None:
-            return RedirectResponse("/", 303)
-        check_csrf(request, csrf)
-        form = _Decision(decision, csrf, invitation_version)
-        command = form.command(visitor, device_id=device_id, share_id=share_id)
-        try:
-            positions = await peers.share_command.send(command)
-        except Refused as error:
-            notice = _CHANGED if error.code == "CONFLICT" else error.message
-            return await _home_page(peers, visitor, notice=notice, status=error.status)
-        return _done(form.accepts, positions)
-
     @routes.api_route("/invitations/{token}", methods=look)
     async def invitation(request: Request, token: str) -> Response:
         """The terms, for the invited; nothing about them for anybody else."""
-        visitor = await visitor_of(request)
+        visitor = await visitors.of(request)
         if visitor is None:
             path = f"/invitations/{quote(token, safe='')}"
-            return page("invitation_signed_out.html", login=f"/auth/login?{urlencode({'next': path})}")
+            return page("invitation_signed_out.html", login=sign_in_address(path))
         return await _invitation_page(peers, visitor, token)
 
     @routes.post("/invitations/{token}")
@@ -148,10 +69,10 @@ def router(sessions: Sessions, cookies: Cookies, peers: Peers) -> APIRouter:
         invitation_version: Annotated[str, Form()] = "",
     ) -> Response:
         """Accept or reject the invitation behind a link."""
-        visitor = await visitor_of(request)
+        visitor = await visitors.of(request)
         if visitor is None:
             return RedirectResponse(f"/invitations/{quote(token, safe='')}", 303)
-        check_csrf(request, csrf)
+        visitors.check_csrf(request, csrf)
         form = _Decision(decision, csrf, invitation_version)
         try:
             found = await peers.share_command.invitation(visitor.account_id, token)
@@ -169,7 +90,7 @@ def router(sessions: Sessions, cookies: Cookies, peers: Peers) -> APIRouter:
         request: Request, outcome: Literal["accepted", "rejected"], at: str | None = None
     ) -> Response:
         """What came of a decision."""
-        visitor = await visitor_of(request)
+        visitor = await visitors.of(request)
         position = _position(at)
         device = await _device_at(peers, visitor, position) if outcome == "accepted" else None
         home_address = f"/?{urlencode({'at': position})}" if position else "/"
@@ -210,39 +131,6 @@ async def _device_at(peers: Peers, visitor: Visitor | None, position: str | None
         return None
 
 
-async def _home_page(
-    peers: Peers, visitor: Visitor, *, position: str | None = None, notice: str = "", status: int = 200
-) -> Response:
-    account = visitor.account_id
-    try:
-        me, devices, invitations = await _lists(peers, account, position)
-    except Refused as error:
-        if error.code != "NOT_YET_VISIBLE":
-            raise
-        notice = notice or "Your last change is saved, and will show here in a moment. Load the page again."
-        me, devices, invitations = await _lists(peers, account, None)
-    return page(
-        "home.html",
-        status,
-        visitor=visitor,
-        me=me,
-        notice=notice,
-        invitations=[_invitation_row(item) for item in invitations],
-        devices=[_device_row(device) for device in devices.items],
-        total=devices.total,
-    )
-
-
-async def _lists(
-    peers: Peers, account: str, position: str | None
-) -> tuple[answers.Me, answers.DevicePage, tuple[answers.Invitation, ...]]:
-    return await asyncio.gather(
-        peers.read_api.me(account),
-        peers.read_api.devices(account, {"size": str(_SHOWN_DEVICES)}, position),
-        peers.read_api.invitations(account, position),
-    )
-
-
 async def _invitation_page(
     peers: Peers, visitor: Visitor, token: str, *, notice: str = "", status: int = 200
 ) -> Response:
@@ -262,23 +150,6 @@ async def _invitation_page(
         owner=found.owner_name or "the owner",
         sharer=found.owner_name or "Somebody",
         terms=terms_in_words(found.terms, found.service_names),
+        accept_until=moment(found.expires_at) if found.expires_at else None,
         notice=notice,
-    )
-
-
-def _device_row(device: answers.Device) -> _DeviceRow:
-    share = share_in_words(device)
-    services = ", ".join(service.name for service in device.services)
-    kind = (device.kind or "device").replace("_", " ")
-    return _DeviceRow(device.name, kind, services, share.arrow, share.label, share.detail)
-
-
-def _invitation_row(invitation: answers.Invitation) -> _InvitationRow:
-    return _InvitationRow(
-        share_id=str(invitation.share_id),
-        device_id=invitation.device_id,
-        device_name=invitation.device_name,
-        owner=invitation.owner.name or invitation.owner.email or "Somebody",
-        version=invitation.invitation_version,
-        terms=terms_in_words(invitation.terms, invitation.service_names),
     )

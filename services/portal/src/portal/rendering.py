@@ -51,7 +51,8 @@ class PageRoute(APIRoute):
                 answer = _error_page(
                     ApiError("INVALID_REQUEST", HTTPStatus.BAD_REQUEST, "This form cannot be used.")
                 )
-            answer.headers.update(_HEADERS)
+            for name, value in _HEADERS.items():
+                answer.headers.setdefault(name, value)
             return answer
 
         return handle

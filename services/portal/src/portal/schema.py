@@ -4,12 +4,11 @@ A mutation that is refused answers false and the refusal beside it (`Context.ref
 old script must find ``{"data": {"share": false}}``.
 """
 
-from collections.abc import Awaitable
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import strawberry
 from graphql import GraphQLError
-from pydantic import ValidationError
 from strawberry.extensions import (
     AddValidationRules,
     MaxAliasesLimiter,
@@ -21,29 +20,31 @@ from strawberry.extensions import (
 from strawberry.types import ExecutionContext
 from strawberry.types.nodes import SelectedField
 
-from contracts.commands import AcceptShare, AnyCommand, RejectShare
+from contracts.contacts import InvalidAddressError, canonical_address
 from portal import answers
-from portal.context import Context, FieldPath
+from portal.access_key_schema import AccessKeyFields, AccessKeyMutations
+from portal.agent_schema import AgentMutations
+from portal.commanding import Info, command_id, path, taken
+from portal.contact_schema import ContactFields, ContactMutations
+from portal.device_schema import DeviceMutations
 from portal.errors import InvalidRequest, Refused
+from portal.event_schema import UserEventFields
+from portal.event_types import DeviceConnectEvent, DeviceShareEvent
+from portal.guest_schema import GuestFields
+from portal.history_schema import HistoryFields
+from portal.inbox_schema import InboxFields, InboxMutations
+from portal.invitation_types import Invitation
 from portal.schema_types import (
-    STATE_UNKNOWN,
     Connection,
     Device,
     DeviceList,
-    Invitation,
     ListFilter,
-    Person,
-    ServiceSharingOptions,
+    matches_none,
 )
-from portal.sharing import (
-    ServiceEntry,
-    ShareCall,
-    SharingAction,
-    UnusableCallError,
-    command_id_for,
-    to_command,
-    undone_services,
-)
+from portal.sharing import SharingAction, UnusableCallError, to_command, undone_services
+from portal.sharing_schema import SharingFields, SharingMutations, share_call
+from portal.sharing_types import ServiceSharingOptions, SharePermission
+from portal.stream_schema import StreamMutations
 from servicekit.http import ApiError
 from servicekit.logging import get_logger
 
@@ -52,15 +53,10 @@ log = get_logger(__name__)
 MAX_PAGE: Final = 1000
 _ORDERS: Final = frozenset({"name", "-name", "created", "-created"})
 _MAX_DEVICES_BY_ID: Final = 100
+_PRESENCE: Final = {"active": "online", "inactive": "offline", "unknown": "unknown"}
 _MAX_DEPTH: Final = 12
 _MAX_ALIASES: Final = 20
 _MAX_TOKENS: Final = 10_000
-
-Info = strawberry.Info[Context, None]
-
-
-def _path(info: Info) -> FieldPath:
-    return info.path.as_list()
 
 
 def _named(name: str) -> Any:
@@ -68,33 +64,29 @@ def _named(name: str) -> Any:
 
 
 @strawberry.type(description="The caller, and what belongs to him.")
-class User:
+class User(
+    AccessKeyFields, ContactFields, GuestFields, HistoryFields, InboxFields, SharingFields, UserEventFields
+):
     """An account that asks for itself."""
 
     me: strawberry.Private[answers.Me]
 
     id: strawberry.ID
     email: str | None
+    name: str | None = strawberry.field(description="Not in remote.it's schema.")
 
     @strawberry.field(description="The caller's own account, whose id and address may be named; else null.")
     def account(self, id: str | None = None, email: str | None = None) -> "User | None":
         """Accounts of others are not told apart from those that do not exist."""
-        own_address = (self.email or "").casefold()
-        if (id and id != self.id) or (email and email.casefold() != own_address):
+        if (id and id != self.id) or (email and not _same_address(email, self.email)):
             return None
         return self
 
-    @strawberry.field(description="The caller's contact book, newest first.")
-    async def contacts(self, info: Info) -> list[Person]:
-        """Everybody that the caller has shared with."""
-        contacts = await info.context.peers.share_command.contacts(info.context.account_id)
-        return [Person.from_contact(contact) for contact in contacts]
-
     @strawberry.field(
         description="Devices of the caller and those shared with him and accepted. Platforms, applications, "
-        "hardware ids and tags are not kept, so that whoever filters by one of them finds nothing; the same "
-        'goes for a `state` other than "unknown". Sorted by name, -name, created or -created; a field that '
-        "is not kept sorts by name."
+        "hardware ids and tags are not kept, so that whoever filters by one of them finds nothing. "
+        "`state` is active, inactive or unknown. Sorted by name, -name, created or "
+        "-created; a field that is not kept sorts by name."
     )
     async def devices(
         self,
@@ -118,8 +110,7 @@ class User:
         count = 100 if size is None else size
         if not 0 <= count <= MAX_PAGE:
             raise InvalidRequest(f"size must be between 0 and {MAX_PAGE}.")
-        unmatched = platform or application or hardware_id or (tag and tag.values)
-        if unmatched or (state and state != STATE_UNKNOWN):
+        if matches_none(application, platform, hardware_id, tag) or (state and state not in _PRESENCE):
             return DeviceList(items=[], total=0, has_more=False, last=None)
         params: dict[str, str | list[str]] = {
             "from": str(offset),
@@ -132,14 +123,15 @@ class User:
             params["owner"] = str(owner).lower()
         if id:
             params["id"] = id
-        page = await info.context.peers.read_api.devices(
-            info.context.account_id, params, info.context.position
-        )
-        items = page.items[:count]
+        if state:
+            params["presence"] = _PRESENCE[state]
+        context = info.context
+        page = await context.peers.read_api.devices(context.account_id, params, context.position)
+        items, total = page.items[:count], page.total or 0
         return DeviceList(
             items=[Device.of(device) for device in items],
-            total=page.total,
-            has_more=offset + len(items) < page.total,
+            total=total,
+            has_more=offset + len(items) < total,
             last=strawberry.ID(str(offset + len(items))) if items else None,
         )
 
@@ -164,8 +156,24 @@ class User:
     @strawberry.field(description="What the caller may accept or reject now. Not in remote.it's schema.")
     async def invitations(self, info: Info) -> list[Invitation]:
         """Open invitations to any address that the caller has verified."""
-        items = await info.context.peers.read_api.invitations(info.context.account_id, info.context.position)
-        return [Invitation.of(item) for item in items]
+        context = info.context
+        items = await context.peers.read_api.invitations(context.account_id, context.position)
+        shares = [item.share_id for item in items]
+        asked = shares and any(
+            isinstance(child, SelectedField) and child.name == "message"
+            for selected in info.selected_fields
+            for child in selected.selections
+        )
+        words = await context.peers.share_command.messages(context.account_id, shares) if asked else {}
+        return [Invitation.of(item, words.get(item.share_id)) for item in items]
+
+
+def _same_address(one: str, other: str | None) -> bool:
+    """Whether two spellings mean one address; what is no address is nobody's."""
+    try:
+        return other is not None and canonical_address(one) == canonical_address(other)
+    except InvalidAddressError:
+        return False
 
 
 def _offset(from_: int, after: str | None) -> int:
@@ -185,20 +193,8 @@ class Query:
     @strawberry.field(description="The caller.")
     async def login(self, info: Info) -> User | None:
         """The account that the token names."""
-        me = await info.context.peers.read_api.me(info.context.account_id)
-        return User(me=me, id=strawberry.ID(me.account_id), email=me.email)
-
-
-async def _taken(info: Info, asked: Awaitable[str]) -> bool:
-    """Whether a command was durably taken; a refusal is answered beside the data."""
-    try:
-        positions = await asked
-    except ApiError as error:
-        info.context.refuse(_path(info), error)
-        return False
-    if positions:
-        info.context.positions.append(positions)
-    return True
+        me = await info.context.me()
+        return User(me=me, id=strawberry.ID(me.account_id), email=me.email, name=me.name)
 
 
 def _given_scripting(info: Info) -> bool | None:
@@ -208,17 +204,16 @@ def _given_scripting(info: Info) -> bool | None:
     return given if isinstance(given, bool) else None
 
 
-def _command_id(info: Info) -> str:
-    context = info.context
-    return command_id_for(context.account_id, context.idempotency_key, str(info.path.key))
-
-
-async def _send(info: Info, command: AnyCommand) -> str:
-    return await info.context.peers.share_command.send(command)
-
-
 @strawberry.type
-class Mutation:
+class Mutation(
+    AccessKeyMutations,
+    AgentMutations,
+    ContactMutations,
+    DeviceMutations,
+    InboxMutations,
+    SharingMutations,
+    StreamMutations,
+):
     """What can be done."""
 
     @strawberry.mutation(
@@ -236,50 +231,44 @@ class Mutation:
         scripting: bool | None = False,
         notify: bool | None = True,
         action: SharingAction | None = SharingAction.ADD,
+        permissions: list[SharePermission] | None = strawberry.UNSET,
+        starts_at: datetime | None = strawberry.UNSET,
+        ends_at: datetime | None = strawberry.UNSET,
+        expires_at: datetime | None = strawberry.UNSET,
+        message: str | None = strawberry.UNSET,
     ) -> bool:
-        """See `portal.sharing` for what the arguments mean together."""
-        call = ShareCall(
-            device_ids=(*([device_id] if device_id else []), *(device_ids or [])),
-            emails=tuple(email),
-            services=tuple(
-                ServiceEntry(entry.service_id, entry.action or SharingAction.ADD) for entry in services
-            )
-            if isinstance(services, list)
-            else None,
+        """See `portal.sharing` for what the arguments mean together; those after `action` are ours."""
+        del scripting
+        call = share_call(
+            devices=[*([device_id] if device_id else []), *(device_ids or [])],
+            recipients=email,
+            services=services,
+            permissions=permissions,
             scripting=_given_scripting(info),
-            notify=notify is not False,
-            action=action or SharingAction.ADD,
+            notify=notify,
+            action=action,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            expires_at=expires_at,
+            message=message,
         )
         context = info.context
         try:
-            command = to_command(call, actor=context.account_id, command_id=_command_id(info))
+            command = to_command(call, actor=context.account_id, command_id=command_id(info))
         except UnusableCallError as error:
             about = {"device_id": error.device_id, "service_id": error.service_id}
-            context.refuse(_path(info), ApiError(error.code, 400, error.message, details=about))
+            context.refuse(path(info), ApiError(error.code, 400, error.message, details=about))
             return False
-        taken = await _taken(info, _send(info, command))
-        if taken and call.action is SharingAction.ADD:
+        done = await taken(info, context.peers.share_command.send(command))
+        if done and call.action is SharingAction.ADD:
             for service_id in undone_services(call.services or ()):
                 context.warn(
-                    _path(info),
+                    path(info),
                     "ADDED_AND_REMOVED",
                     "The service is added and then removed in one call; it is not shared.",
                     serviceId=service_id,
                 )
-        return taken
-
-    @strawberry.mutation(description="Accept an invitation, on the terms that were seen.")
-    async def accept_invitation(
-        self, info: Info, device_id: str, share_id: str, invitation_version: int
-    ) -> bool:
-        """Refused with CONFLICT when the terms have changed since ``invitation_version``."""
-        fields = {"share_id": share_id, "invitation_version": invitation_version}
-        return await _answer_invitation(info, AcceptShare, device_id, fields)
-
-    @strawberry.mutation(description="Reject an invitation.")
-    async def reject_invitation(self, info: Info, device_id: str, share_id: str) -> bool:
-        """Final: the owner may invite again."""
-        return await _answer_invitation(info, RejectShare, device_id, {"share_id": share_id})
+        return done
 
     @strawberry.mutation(description="Open a port that leads to a service.")
     async def connect(
@@ -303,23 +292,9 @@ class Mutation:
         try:
             await info.context.peers.gateway.disconnect(info.context.account_id, connection_id)
         except ApiError as error:
-            info.context.refuse(_path(info), error)
+            info.context.refuse(path(info), error)
             return False
         return True
-
-
-async def _answer_invitation(
-    info: Info, kind: type[AcceptShare] | type[RejectShare], device_id: str, fields: dict[str, Any]
-) -> bool:
-    try:
-        command = kind(
-            command_id=_command_id(info), actor=info.context.account_id, device_id=device_id, **fields
-        )
-    except ValidationError:
-        unusable = InvalidRequest("deviceId, shareId or invitationVersion is not as the invitation says.")
-        info.context.refuse(_path(info), unusable)
-        return False
-    return await _taken(info, _send(info, command))
 
 
 class _Schema(strawberry.Schema):
@@ -346,6 +321,7 @@ def build_schema() -> strawberry.Schema:
     return _Schema(
         query=Query,
         mutation=Mutation,
+        types=[DeviceShareEvent, DeviceConnectEvent],
         extensions=[
             lambda: MaxTokensLimiter(_MAX_TOKENS),
             lambda: AddValidationRules(rules),
@@ -353,3 +329,8 @@ def build_schema() -> strawberry.Schema:
             ValidationCache,
         ],
     )
+
+
+def sdl() -> str:
+    """The schema as clients may read it (GraphQL's schema definition language)."""
+    return f"{build_schema().as_str().rstrip()}\n"

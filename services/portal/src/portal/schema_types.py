@@ -9,14 +9,16 @@ from enum import Enum
 from typing import Self
 
 import strawberry
-from strawberry.scalars import JSON
 
-from contracts.contacts import display_address
-from contracts.permissions import AllServices, Permission
+from contracts.permissions import AllServices
 from portal import answers
-from portal.sharing import SharingAction
+from portal.context import Context
+from portal.event_schema import DeviceEventFields
+from portal.event_types import Session
+from portal.people import Person
+from portal.unkept_fields import Attributes, UnkeptDeviceFields
 
-strawberry.enum(SharingAction, description="What to do with a share or with a service of it.")
+_Info = strawberry.Info[Context, None]
 
 
 @strawberry.enum(description="What somebody may do with a device as a whole.")
@@ -46,32 +48,6 @@ class ListFilter:
     operator: ListFilterOperator | None = ListFilterOperator.ANY
 
 
-@strawberry.input(description="One service of a share and what is to become of it.")
-class ServiceSharingOptions:
-    """An entry of the argument `services`."""
-
-    service_id: str
-    action: SharingAction | None = SharingAction.ADD
-
-
-@strawberry.type(description="Somebody else: an owner, a recipient, a contact.")
-class Person:
-    """An account or a contact, by its id and address."""
-
-    id: strawberry.ID
-    email: str | None
-
-    @classmethod
-    def from_owner(cls, person: answers.Person) -> Self:
-        """An owner."""
-        return cls(id=strawberry.ID(person.account_id), email=person.email)
-
-    @classmethod
-    def from_contact(cls, contact: answers.Contact) -> Self:
-        """An entry of the contact book."""
-        return cls(id=strawberry.ID(str(contact.contact_id)), email=display_address(contact.address))
-
-
 @strawberry.type(description="Somebody has access.")
 class Access:
     """An accepted share."""
@@ -87,6 +63,7 @@ class PendingShare:
 
     share_id: strawberry.ID
     email: str | None
+    phone: str | None = strawberry.field(description="Of who was invited by telephone.")
     scripting: bool
     created: datetime | None
 
@@ -98,13 +75,38 @@ class Tag:
     name: str
 
 
-_UNKNOWN_ONLINE = "True when it is known to be reachable now. Presence is not observed yet: false throughout."
-_UNKNOWN_STATE = 'Presence is not observed yet: "unknown" throughout.'
-STATE_UNKNOWN = "unknown"
+def matches_none(
+    application: list[int] | None,
+    platform: list[int] | None,
+    hardware_id: str | None,
+    tag: ListFilter | None,
+) -> bool:
+    """Whether a filter asks for something of which nothing is kept; null and empty ask for nothing."""
+    return bool(application or platform or hardware_id or (tag and tag.values))
+
+
+_ONLINE = "True when its agent is connected to a gateway. False also when that is not known."
+_STATE = (
+    '"active": its agent is connected; "inactive": it is not; "unknown": it has none, or nobody can tell.'
+)
+
+
+def state_of(device: answers.Device) -> str:
+    """Whether a device is connected, in remote.it's words."""
+    return {True: "active", False: "inactive", None: "unknown"}[device.online]
+
+
+@strawberry.type(description="With whom a device is shared, in short. Not in remote.it's schema.")
+class SharedWith:
+    """Of one's own device; all is 0 for others."""
+
+    accepted: int
+    invited: int
+    first: list[str] = strawberry.field(description="Addresses of the first 20 of both.")
 
 
 @strawberry.type(description="One service of a device.")
-class Service:
+class Service(Attributes):
     """Answers what the read API knows of a service."""
 
     answer: strawberry.Private[answers.Service]
@@ -123,9 +125,8 @@ class Service:
     port: int | None = strawberry.field(description="The device's own port is told to nobody: null.")
     host: str | None = strawberry.field(description="The device's own address is told to nobody: null.")
     enabled: bool = strawberry.field(description="Every service that is listed is offered: true.")
-    state: str = strawberry.field(description=_UNKNOWN_STATE)
-    online: bool = strawberry.field(description=_UNKNOWN_ONLINE)
-    attributes: JSON = strawberry.field(description="None are kept: an empty object.")
+    state: str = strawberry.field(description=_STATE)
+    online: bool = strawberry.field(description=_ONLINE)
 
     @classmethod
     def of(cls, service: answers.Service, device: answers.Device) -> Self:
@@ -142,17 +143,16 @@ class Service:
             port=None,
             host=None,
             enabled=True,
-            state=STATE_UNKNOWN,
-            online=False,
-            attributes=JSON({}),
+            state=state_of(device),
+            online=device.online is True,
         )
 
     @strawberry.field(description="Who else may use it; a recipient sees himself only.")
-    def access(self) -> list[Access]:
+    async def access(self, info: _Info) -> list[Access]:
         """Accepted shares that contain this service."""
         return [
             _access(entry)
-            for entry in self.device.access
+            for entry in await info.context.access_of(self.device)
             if entry.state == "active" and _contains(entry, self.answer.service_id)
         ]
 
@@ -163,26 +163,20 @@ class Service:
 
 
 @strawberry.type(description="A device that the caller owns, or that is shared with him and accepted.")
-class Device:
+class Device(DeviceEventFields, UnkeptDeviceFields):
     """Answers what the read API knows of a device."""
-
-    answer: strawberry.Private[answers.Device]
 
     id: strawberry.ID
     name: str
     created: datetime | None
     owner: Person
     scripting: bool = strawberry.field(description="Whether the caller may run scripts on it.")
-    state: str = strawberry.field(description=_UNKNOWN_STATE)
-    online: bool = strawberry.field(description=_UNKNOWN_ONLINE)
-    last_reported: datetime | None = strawberry.field(description="Presence is not observed yet: null.")
-    attributes: JSON = strawberry.field(description="None are kept: an empty object.")
+    state: str = strawberry.field(description=_STATE)
+    online: bool = strawberry.field(description=_ONLINE)
+    last_reported: datetime | None = strawberry.field(
+        description="Since when it is active or inactive; null: it never was."
+    )
     tags: list[Tag] = strawberry.field(description="None are kept: an empty list.")
-    category_a: str | None = strawberry.field(description="Not kept: null.")
-    category_b: str | None = strawberry.field(description="Not kept: null.")
-    category_c: str | None = strawberry.field(description="Not kept: null.")
-    category_d: str | None = strawberry.field(description="Not kept: null.")
-    category_e: str | None = strawberry.field(description="Not kept: null.")
 
     @classmethod
     def of(cls, device: answers.Device) -> Self:
@@ -194,36 +188,32 @@ class Device:
             created=device.created_at,
             owner=Person.from_owner(device.owner),
             scripting=device.scripting or device.owned,
-            state=STATE_UNKNOWN,
-            online=False,
-            last_reported=None,
-            attributes=JSON({}),
+            state=state_of(device),
+            online=device.online is True,
+            last_reported=device.last_seen,
             tags=[],
-            category_a=None,
-            category_b=None,
-            category_c=None,
-            category_d=None,
-            category_e=None,
         )
 
     @strawberry.field(
         description="Who else has access to at least one service; a recipient sees himself only."
     )
-    def access(self) -> list[Access]:
+    async def access(self, info: _Info) -> list[Access]:
         """Accepted shares."""
-        return [_access(entry) for entry in self.answer.access if entry.state == "active"]
+        entries = await info.context.access_of(self.answer)
+        return [_access(entry) for entry in entries if entry.state == "active"]
 
     @strawberry.field(description="Who is invited and has not answered. Not in remote.it's schema.")
-    def pending(self) -> list[PendingShare]:
+    async def pending(self, info: _Info) -> list[PendingShare]:
         """Requested shares, for the owner."""
         return [
             PendingShare(
                 share_id=strawberry.ID(str(entry.share_id)),
                 email=entry.email,
+                phone=entry.phone,
                 scripting=entry.terms.scripting,
                 created=entry.since,
             )
-            for entry in self.answer.access
+            for entry in await info.context.access_of(self.answer)
             if entry.state == "requested"
         ]
 
@@ -237,10 +227,35 @@ class Device:
         """Membership in `permissions`."""
         return permission in role_permissions(self.answer)
 
-    @strawberry.field(description="The services that the caller may use.")
-    def services(self) -> list[Service]:
-        """In the read API's order."""
-        return [Service.of(service, self.answer) for service in self.answer.services]
+    @strawberry.field(
+        description="The services that the caller may use. What is not kept (applications, platforms, "
+        "hardware ids, tags) matches none; `sort` and `owner` change nothing."
+    )
+    def services(
+        self,
+        *,
+        sort: str | None = "name",
+        application: list[int] | None = strawberry.UNSET,
+        hardware_id: str | None = strawberry.UNSET,
+        id: list[str] | None = strawberry.UNSET,
+        name: str | None = strawberry.UNSET,
+        owner: bool | None = strawberry.UNSET,
+        platform: list[int] | None = strawberry.UNSET,
+        state: str | None = strawberry.UNSET,
+        tag: ListFilter | None = strawberry.UNSET,
+    ) -> list[Service]:
+        """In the order of the device; ``name`` is a part of the name, in any case."""
+        del sort, owner
+        if matches_none(application, platform, hardware_id, tag) or (
+            state and state != state_of(self.answer)
+        ):
+            return []
+        return [
+            Service.of(service, self.answer)
+            for service in self.answer.services
+            if (not id or service.service_id in id)
+            and (not name or name.casefold() in service.name.casefold())
+        ]
 
     @strawberry.field(
         description="none, in (shared with the caller), out (shared by him), both. Not in remote.it's schema."
@@ -248,6 +263,41 @@ class Device:
     def share_state(self) -> str:
         """As the read API tells it."""
         return self.answer.share_state
+
+    @strawberry.field(description="Whether the caller owns it. Not in remote.it's schema.")
+    def owned(self) -> bool:
+        """As the read API tells it."""
+        return self.answer.owned
+
+    @strawberry.field(
+        description="computer, camera, recorder, alarm_panel or another word of its registry. Not in "
+        "remote.it's schema."
+    )
+    def kind(self) -> str | None:
+        """As the read API tells it."""
+        return self.answer.kind
+
+    @strawberry.field(
+        description="What the caller calls a device that is shared with him. Not in remote.it's schema."
+    )
+    async def alias(self, info: _Info) -> str | None:
+        """Nobody else's."""
+        return None if self.answer.owned else await info.context.alias_of(self.answer.device_id)
+
+    @strawberry.field(
+        description="With whom the caller shares it, in short: how many, and the first of them. Not in "
+        "remote.it's schema."
+    )
+    def shared_with(self) -> "SharedWith":
+        """Costs nothing beyond the device itself, unlike `access` and `pending` of a long list."""
+        device = self.answer
+        if not device.owned:
+            return SharedWith(accepted=0, invited=0, first=[])
+        return SharedWith(
+            accepted=device.access_total - device.invited_total,
+            invited=device.invited_total,
+            first=[entry.email or entry.phone or "" for entry in device.access],
+        )
 
 
 def role_permissions(device: answers.Device) -> list[RolePermission]:
@@ -279,72 +329,6 @@ class DeviceList:
     total: int = strawberry.field(description="Of all pages.")
     has_more: bool
     last: strawberry.ID | None = strawberry.field(description="Hand it over as `after` to get the next page.")
-
-
-@strawberry.type(description="A device as an invitation names it.")
-class InvitedDevice:
-    """Nothing else of it is told before the invitation is accepted."""
-
-    id: strawberry.ID
-    name: str
-
-
-@strawberry.type(description="A service in the terms of an invitation.")
-class InvitedService:
-    """`permissions` null means all that the service supports, now and later."""
-
-    id: strawberry.ID
-    permissions: list[str] | None
-
-
-@strawberry.type(description="A share that the caller may accept or reject. Not in remote.it's schema.")
-class Invitation:
-    """`services` null means every service of the device, those added later included."""
-
-    id: strawberry.ID
-    device: InvitedDevice
-    owner: Person
-    invitation_version: int = strawberry.field(
-        description="Hand it over when accepting: terms that changed meanwhile are refused with CONFLICT."
-    )
-    created: datetime | None
-    scripting: bool
-    services: list[InvitedService] | None
-    permissions: list[str] | None = strawberry.field(
-        description="When every service is shared: what may be done; null means all that is supported."
-    )
-
-    @classmethod
-    def of(cls, invitation: answers.Invitation) -> Self:
-        """An invitation as the read API answers it."""
-        scope = invitation.terms.scope
-        every = isinstance(scope, AllServices)
-        return cls(
-            id=strawberry.ID(str(invitation.share_id)),
-            device=InvitedDevice(id=strawberry.ID(invitation.device_id), name=invitation.device_name),
-            owner=Person.from_owner(invitation.owner),
-            invitation_version=invitation.invitation_version,
-            created=invitation.created_at,
-            scripting=invitation.terms.scripting,
-            services=None
-            if every
-            else [
-                InvitedService(id=strawberry.ID(service_id), permissions=_listed(permissions))
-                for service_id, permissions in scope.services.items()
-            ],
-            permissions=_listed(scope.permissions) if every else None,
-        )
-
-
-def _listed(permissions: str | frozenset[Permission]) -> list[str] | None:
-    return None if isinstance(permissions, str) else sorted(permissions)
-
-
-@strawberry.type(description="The session of a connection.")
-class Session:
-    """Its id."""
-
-    id: strawberry.ID
 
 
 @strawberry.type(description="A port that was opened for the caller: any TCP client may connect to it.")

@@ -13,7 +13,8 @@ from servicekit import pg
 
 
 @contextmanager
-def _unavailable_when_gone() -> Generator[None]:
+def unavailable_when_gone() -> Generator[None]:
+    """Make `Unavailable` of what the driver raises while the database is gone."""
     try:
         yield
     except pg.TRANSIENT as error:
@@ -45,7 +46,7 @@ class Sessions:
     async def create(self, account_id: str) -> str:
         """Begin a session; returns its id, which goes into the cookie and nowhere else."""
         session_id = secrets.token_urlsafe(32)
-        with _unavailable_when_gone():
+        with unavailable_when_gone():
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(self._sql["forget_expired_sessions"])
                 await connection.execute(
@@ -55,12 +56,12 @@ class Sessions:
 
     async def account_of(self, session_id: str) -> str | None:
         """The account that is signed in, or None when there is no such session or it has ended."""
-        with _unavailable_when_gone():
+        with unavailable_when_gone():
             return await self._pool.fetchval(self._sql["find_session"], _hash(session_id))
 
     async def end(self, session_id: str) -> None:
         """End a session; one that is not there is ended already."""
-        with _unavailable_when_gone():
+        with unavailable_when_gone():
             await self._pool.execute(self._sql["end_session"], _hash(session_id))
 
     async def ping(self) -> None:

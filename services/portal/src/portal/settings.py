@@ -1,26 +1,14 @@
 """What the portal can be told, from ``LATCHKEY_*``; unsafe or inconsistent values stop it at the start."""
 
-import ipaddress
 import json
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from servicekit.settings import PostgresSettings, ServiceSettings
-
-_ASYMMETRIC = frozenset(
-    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
-)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+from servicekit.settings import PostgresSettings, ProtectedAddress, ServiceSettings, SignatureAlgorithms
 
 
 def _http_address(value: str) -> str:
@@ -30,12 +18,8 @@ def _http_address(value: str) -> str:
     return value.rstrip("/")
 
 
-def _protected_address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
-        raise ValueError("must be https: over plain http, sign-in can be read on the way (loopback excepted)")
-    return value
-
+SignedHost = Annotated[str, Field(pattern=r"^([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$")]
+"""A host name as it stands in a Host header, in small letters."""
 
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
 """Where a service inside the installation is asked."""
@@ -48,21 +32,41 @@ class Settings(PostgresSettings, ServiceSettings):
     internal_key: SecretStr = Field(
         description="Private JWK (ES256, with `kid`) that signs the tokens shown to other services."
     )
-    public_url: Annotated[HttpAddress, AfterValidator(_protected_address)] = Field(
+    public_url: Annotated[ProtectedAddress, AfterValidator(_http_address)] = Field(
         description="The portal's address as people see it, without a path."
     )
-    oidc_issuer: Annotated[str, AfterValidator(_protected_address)] = Field(
+    oidc_issuer: ProtectedAddress = Field(
         description="OpenID Connect issuer whose tokens are accepted, exactly as it names itself."
     )
     oidc_audience: str = Field(min_length=1, description="Audience that bearer tokens must name.")
-    oidc_algorithms: tuple[str, ...] = Field(
-        ("RS256", "ES256"), min_length=1, description="Signature algorithms accepted, asymmetric ones only."
+    oidc_algorithms: SignatureAlgorithms = Field(
+        ("RS256", "ES256"), description="Signature algorithms accepted, asymmetric ones only."
     )
     oidc_client_id: str = Field(min_length=1, description="The portal's registration at the issuer.")
     oidc_client_secret: SecretStr = Field(min_length=1, description="The secret of that registration.")
     share_command_url: HttpAddress = Field(description="Where share-command is asked.")
     read_api_url: HttpAddress = Field(description="Where permission-projector's read API is asked.")
     gateway_url: HttpAddress = Field(description="Where access-gateway is asked.")
+    notifier_url: HttpAddress = Field(description="Where notifier is asked.")
+    registry_url: HttpAddress | None = Field(
+        None,
+        description="The registry that devices belong to, which is asked to rename them; without one, "
+        "devices are renamed elsewhere.",
+    )
+    registry_token: SecretStr | None = Field(
+        None, description="Bearer token that lets the portal rename devices at the registry."
+    )
+    access_key_secret: SecretStr = Field(
+        min_length=32,
+        description="Encrypts the secrets of access keys at rest; when it changes, every access key is void.",
+    )
+    signed_hosts: tuple[SignedHost, ...] = Field(
+        (),
+        max_length=20,
+        validate_default=True,
+        description="Host names (with a port if there is one) that a signed request may name as its host; "
+        "empty: the portal's own and api.remote.it.",
+    )
     session_hours: int = Field(
         12, ge=1, le=720, description="How long a sign-in in the browser lasts, in hours."
     )
@@ -74,12 +78,19 @@ class Settings(PostgresSettings, ServiceSettings):
             raise ValueError("must have no path: the portal is served at the root of its host")
         return value
 
-    @field_validator("oidc_algorithms")
+    @model_validator(mode="after")
+    def _registry_whole(self) -> Self:
+        if (self.registry_url is None) is not (self.registry_token is None):
+            raise ValueError("REGISTRY_URL and REGISTRY_TOKEN belong together: give both or neither")
+        return self
+
+    @field_validator("signed_hosts")
     @classmethod
-    def _asymmetric_only(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if unsafe := sorted(set(value) - _ASYMMETRIC):
-            raise ValueError(f"{', '.join(unsafe)}: only {', '.join(sorted(_ASYMMETRIC))} are safe here")
-        return value
+    def _own_and_old_name(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Clients of remote.it sign its host name whatever host they call; some leave out the port."""
+        parts = urlsplit(str(info.data.get("public_url", "")))
+        known = (parts.netloc.lower(), parts.hostname or "", "api.remote.it")
+        return value or tuple(dict.fromkeys(name for name in known if name))
 
     @field_validator("oidc_client_id")
     @classmethod

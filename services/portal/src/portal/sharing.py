@@ -14,6 +14,7 @@ An empty list of services is refused: a script that computed it must not share, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid5
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from contracts.base import new_id
 from contracts.commands import AnyCommand, LeaveShare, RequestShare, RevokeShare
+from contracts.permissions import PermissionSet
 
 
 class SharingAction(Enum):
@@ -38,6 +40,16 @@ class ServiceEntry:
 
     service_id: str
     action: SharingAction = SharingAction.ADD
+    permissions: PermissionSet | None = None
+
+    def as_order(self, common: PermissionSet, *, remove: bool = False) -> dict[str, Any]:
+        """What a `contracts.commands.ServiceChange` is made of; ``common`` are the call's permissions."""
+        if remove or self.action is not SharingAction.ADD:
+            return {"service_id": self.service_id, "action": "REMOVE"}
+        return {
+            "service_id": self.service_id,
+            "permissions": common if self.permissions is None else self.permissions,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,11 @@ class ShareCall:
     scripting: bool | None = None
     notify: bool = True
     action: SharingAction = SharingAction.ADD
+    permissions: PermissionSet | None = None
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    expires_at: datetime | None = None
+    message: str | None = None
 
 
 class UnusableCallError(ValueError):
@@ -99,15 +116,19 @@ def to_command(call: ShareCall, *, actor: str, command_id: str) -> AnyCommand:
         if call.action is SharingAction.REMOVE and call.services is None:
             return RevokeShare(**whom)
         removing = call.action is SharingAction.REMOVE
-        entries = [
-            {"service_id": entry.service_id, "action": "REMOVE" if removing else entry.action.value}
-            for entry in call.services or ()
-        ]
-        return RequestShare(
-            **whom,
-            services=entries,  # pyright: ignore[reportArgumentType] - validated into ServiceChange here
-            scripting=None if removing else call.scripting,
-            notify=call.notify,
+        common = "all" if call.permissions is None else call.permissions
+        return RequestShare.model_validate(
+            {
+                **whom,
+                "services": [entry.as_order(common, remove=removing) for entry in call.services or ()],
+                "permissions": common,
+                "scripting": None if removing else call.scripting,
+                "notify": call.notify,
+                "starts_at": call.starts_at,
+                "ends_at": call.ends_at,
+                "expires_at": call.expires_at,
+                "message": call.message,
+            }
         )
     except ValidationError as error:
         raise _unusable(call, error) from None
@@ -131,6 +152,11 @@ def _check(call: ShareCall) -> None:
         raise UnusableCallError("Name at least one device in deviceId or deviceIds.")
     if not call.emails:
         raise UnusableCallError("Name at least one address in email.")
+    given = (call.permissions, call.starts_at, call.ends_at, call.expires_at, call.message)
+    if call.action is not SharingAction.ADD and any(value is not None for value in given):
+        raise UnusableCallError(
+            f"permissions, startsAt, endsAt, expiresAt and message belong to ADD, not to {call.action.value}."
+        )
     if call.services is None:
         return
     if not call.services:

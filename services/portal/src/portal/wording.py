@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from contracts.permissions import AllServices, Permission, PermissionSet, Terms
-from portal.answers import Device
 
 _CAN = {
     Permission.CONNECT: "connect",
@@ -34,11 +34,14 @@ def permissions_in_words(permissions: PermissionSet) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TermsInWords:
-    """``services`` names each with what may be done; it is empty when all are shared."""
+    """``services`` names each with what may be done; it is empty when all are shared. ``period`` tells start
+    and end, if there are any.
+    """
 
     summary: str
     services: tuple[tuple[str, str], ...]
     scripting: bool
+    period: str
 
 
 def terms_in_words(terms: Terms, names: Mapping[str, str]) -> TermsInWords:
@@ -55,33 +58,26 @@ def terms_in_words(terms: Terms, names: Mapping[str, str]) -> TermsInWords:
                 (names.get(service_id, service_id), permissions_in_words(permissions))
                 for service_id, permissions in scope.services.items()
             )
-    return TermsInWords(summary, services, terms.scripting)
+    return TermsInWords(summary, services, terms.scripting, _period(terms.starts_at, terms.ends_at))
 
 
-@dataclass(frozen=True, slots=True)
-class ShareInWords:
-    """``arrow`` is none, in, out or both; ``label`` says it in words."""
+def _period(starts_at: datetime | None, ends_at: datetime | None) -> str:
+    if starts_at is None:
+        return "" if ends_at is None else f"Until {moment(ends_at)}."
+    if ends_at is None:
+        return f"From {moment(starts_at)} on."
+    return f"From {moment(starts_at)} until {moment(ends_at)}."
 
-    arrow: str
-    label: str
-    detail: str
+
+def moment(time: datetime) -> str:
+    """A point of time for a person: ``1 February 2027, 08:00 UTC``."""
+    utc = time.astimezone(UTC)
+    return f"{utc.day} {utc:%B %Y, %H:%M} UTC"
 
 
-def share_in_words(device: Device) -> ShareInWords:
-    """Who shares a device with whom, as its owner or recipient may know it."""
-    label = {
-        "none": "Not shared",
-        "in": "Shared with you",
-        "out": "Shared by you",
-        "both": "Shared with you, and by you",
-    }[device.share_state]
-    parts: list[str] = []
-    if device.share_state in ("in", "both"):
-        parts.append(f"from {device.owner.name or device.owner.email or 'its owner'}")
-    if device.owned:
-        for state, words in (("active", "with {}"), ("requested", "waiting for {}")):
-            people = [entry.email or "somebody" for entry in device.access if entry.state == state]
-            if people:
-                shown = people if len(people) <= 3 else [*people[:2], f"{len(people) - 2} others"]
-                parts.append(words.format(listed(shown)))
-    return ShareInWords(device.share_state, label, ", ".join(parts))
+def terms_in_one_line(terms: Terms) -> str:
+    """Terms where there is room for one line; services by their ids."""
+    told = terms_in_words(terms, {})
+    services = "; ".join(f"{name}: {may}" for name, may in told.services)
+    parts = (told.summary, services, "run scripts" if told.scripting else "", told.period)
+    return ". ".join(part.rstrip(".") for part in parts if part)

@@ -6,15 +6,15 @@ import asyncio
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
-from contracts.commands import AcceptShare, LeaveShare, RejectShare, RequestShare, RevokeShare
+from contracts.commands import COMMAND_TYPES
 from devstack.issuer import Client, IssuerServer
 from devstack.postgres import Cluster
 from devstack.pytest_plugin import InternalTokenMaker
@@ -28,8 +28,10 @@ AUDIENCES = {
     "share-command": "share-command",
     "read-api": "permission-projector",
     "gateway": "access-gateway",
+    "notifier": "notifier",
 }
-COMMANDS = {kind.__name__: kind for kind in (RequestShare, AcceptShare, RejectShare, RevokeShare, LeaveShare)}
+REGISTRY_TOKEN = "a token of the registry"
+COMMANDS = {kind.__name__: kind for kind in COMMAND_TYPES}
 
 ANN, BOB = "ann", "bob"
 DEVICE: dict[str, Any] = {
@@ -153,7 +155,7 @@ def peers(peer_server: Peers) -> Peers:
                 "contacts": [
                     {
                         "contact_id": "0199a000-0000-7000-8000-00000000000a",
-                        "address": "mailto:bob@example.com",
+                        "address": "bob@example.com",
                     }
                 ]
             },
@@ -192,9 +194,12 @@ async def peer_server(internal_tokens: InternalTokenMaker) -> AsyncGenerator[Pee
         name: InternalCallers(internal_tokens.public_jwks, audience) for name, audience in AUDIENCES.items()
     }
 
-    @app.api_route("/{service}/{path:path}", methods=["GET", "POST", "DELETE"])
+    @app.api_route("/{service}/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def answer(request: Request, service: str, path: str) -> Response:
-        account_id = callers[service](request)
+        if service == "registry":
+            account_id = "portal" if request.headers["authorization"] == f"Bearer {REGISTRY_TOKEN}" else ""
+        else:
+            account_id = callers[service](request)
         body = await request.json() if await request.body() else None
         peers.asked.append(
             {
@@ -219,6 +224,9 @@ async def peer_server(internal_tokens: InternalTokenMaker) -> AsyncGenerator[Pee
         )
         if status == 204:
             return Response(status_code=204)
+        if callable(content):
+            made = cast("Callable[[], AsyncGenerator[bytes]]", content)
+            return StreamingResponse(made(), status, media_type="text/event-stream")
         headers: dict[str, str] = {}
         if isinstance(content, dict) and "positions" in content:
             headers["Latchkey-Position"] = ", ".join(content["positions"])  # pyright: ignore[reportUnknownArgumentType] - JSON
@@ -251,9 +259,13 @@ async def environment(
         "LATCHKEY_OIDC_AUDIENCE": issuer.audience,
         "LATCHKEY_OIDC_CLIENT_ID": "latchkey-portal",
         "LATCHKEY_OIDC_CLIENT_SECRET": "p+ /:secret",
+        "LATCHKEY_ACCESS_KEY_SECRET": "a secret of at least 32 characters",
         "LATCHKEY_SHARE_COMMAND_URL": f"{peer_server.url}/share-command",
         "LATCHKEY_READ_API_URL": f"{peer_server.url}/read-api",
         "LATCHKEY_GATEWAY_URL": f"{peer_server.url}/gateway",
+        "LATCHKEY_REGISTRY_URL": f"{peer_server.url}/registry",
+        "LATCHKEY_REGISTRY_TOKEN": REGISTRY_TOKEN,
+        "LATCHKEY_NOTIFIER_URL": f"{peer_server.url}/notifier",
     }
     postgres_cluster.drop(name)
 

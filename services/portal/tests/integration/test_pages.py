@@ -30,43 +30,6 @@ async def test_the_start_page_tells_what_this_is(client: httpx.AsyncClient, aske
     assert not asked
 
 
-async def test_home_shows_who_i_am_my_invitations_and_my_devices(
-    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies
-) -> None:
-    status, devices = replies["GET read-api/v1/devices"]
-    (own,) = devices["items"]
-    foreign: dict[str, Any] = {
-        **own,
-        "name": "<script>alert(1)</script>",
-        "owned": False,
-        "share_state": "in",
-        "owner": {"account_id": "dan", "name": "Dan", "email": None},
-        "access": [],
-    }
-    unshared: dict[str, Any] = {**own, "name": "Cellar", "share_state": "none", "access": []}
-    replies["GET read-api/v1/devices"] = (
-        status,
-        {"items": [own, foreign, unshared, {**own, "share_state": "both"}], "total": 4, "hasMore": False},
-    )
-    await sign_in("ann")
-    text = (await client.get("/")).text
-    for words in (
-        "ann@example.com",
-        "Shared by you",
-        "with bob@example.com",
-        "waiting for carol@example.com",
-        "Shared with you",
-        "from Dan",
-        "Not shared",
-        "Shared with you, and by you",
-        "Back yard",
-        "watch live",
-        "&lt;script&gt;",
-    ):
-        assert words in text
-    assert "<script" not in text
-
-
 async def test_signed_out_an_invitation_reveals_nothing(client: httpx.AsyncClient, asked: Asked) -> None:
     one, other = await client.get(LINK), await client.get("/invitations/nonsense")
     assert one.status_code == other.status_code == 200
@@ -110,21 +73,6 @@ async def test_the_invited_rejects(
     assert "Rejected" in (await client.get(answer.headers["location"])).text
 
 
-async def test_an_invitation_is_answered_at_home(
-    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, asked: Asked
-) -> None:
-    await sign_in("ann")
-    form = {
-        "csrf": await csrf(),
-        "decision": "accept",
-        "invitation_version": "4",
-        "share_id": "0199a000-0000-7000-8000-000000000003",
-        "device_id": "cam-9",
-    }
-    assert (await client.post("/invitations", data=form)).status_code == 303
-    assert commands(asked) == [ACCEPT]
-
-
 @pytest.mark.parametrize("signed_in", [True, False])
 async def test_opening_a_link_ten_times_changes_nothing(
     client: httpx.AsyncClient, sign_in: SignIn, asked: Asked, signed_in: bool
@@ -140,22 +88,16 @@ async def test_opening_a_link_ten_times_changes_nothing(
     assert commands(asked) == []
 
 
-@pytest.mark.parametrize("path", [LINK, "/invitations"])
 @pytest.mark.parametrize("given", [None, "", "wrong", "of another session"])
 async def test_a_form_from_elsewhere_is_refused(
-    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, asked: Asked, *, path: str, given: str | None
+    client: httpx.AsyncClient, sign_in: SignIn, csrf: Csrf, asked: Asked, *, given: str | None
 ) -> None:
     await sign_in("ann")
     if given == "of another session":
         given = await csrf()
         await sign_in("ann")
-    form = {
-        "decision": "accept",
-        "invitation_version": "4",
-        "share_id": "0199a000-0000-7000-8000-000000000003",
-        "device_id": "cam-9",
-    }
-    answer = await client.post(path, data=form if given is None else {**form, "csrf": given})
+    form = {"decision": "accept", "invitation_version": "4"}
+    answer = await client.post(LINK, data=form if given is None else {**form, "csrf": given})
     assert answer.status_code == 403
     assert "CSRF_REFUSED" in answer.text
     assert commands(asked) == []
@@ -299,44 +241,6 @@ async def test_the_token_is_in_no_log(
     assert "abc-_123" not in out + err
 
 
-async def test_a_service_that_is_away_is_a_page_with_a_code(
-    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies
-) -> None:
-    await sign_in("ann")
-    replies["GET read-api/v1/devices"] = (500, {})
-    answer = await client.get("/")
-    assert answer.status_code == 503
-    assert answer.headers["content-type"].startswith("text/html")
-    assert "UNAVAILABLE" in answer.text
-
-
-@pytest.mark.parametrize(
-    ("at", "handed_on"),
-    [("cam-9@7", True), ("\u2003cam-9@7", True), ("nonsense", False), (",", False)],
-)
-async def test_the_position_in_the_address_is_handed_on(
-    client: httpx.AsyncClient, sign_in: SignIn, asked: Asked, at: str, handed_on: bool
-) -> None:
-    await sign_in("ann")
-    assert (await client.get("/", params={"at": at})).status_code == 200
-    (listed,) = [item for item in asked if item["call"] == "GET read-api/v1/devices"]
-    assert ("latchkey-position" in listed["headers"]) is handed_on
-
-
-async def test_a_list_that_lags_is_shown_with_a_word_about_it(
-    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies
-) -> None:
-    await sign_in("ann")
-    replies["GET read-api/v1/devices after cam-9@7"] = (
-        503,
-        {"error": {"code": "NOT_YET_VISIBLE", "message": "wait"}},
-    )
-    answer = await client.get("/", params={"at": "cam-9@7"})
-    assert answer.status_code == 200
-    assert "will show here in a moment" in answer.text
-    assert "Front door" in answer.text
-
-
 async def test_static_files_are_served_and_nothing_else(client: httpx.AsyncClient) -> None:
     style = await client.get("/static/style.css")
     assert style.headers["content-type"].startswith("text/css")
@@ -356,3 +260,35 @@ async def test_an_address_where_nothing_is_says_so_in_the_form_that_was_asked_fo
     by_get = await client.get("/graphql/v1")
     assert (by_get.status_code, by_get.headers["Allow"]) == (405, "POST")
     assert "POST" in by_get.json()["errors"][0]["message"]
+
+
+async def test_the_sharers_words_and_the_period_are_shown_as_text(
+    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies
+) -> None:
+    status, linked = replies[ASK_LINK]
+    terms = {**linked["terms"], "starts_at": "2027-01-31T22:30:00Z", "ends_at": "2027-02-03T10:00:00+01:00"}
+    words = {"message": "See the <b>gate</b>.\nAnn", "expires_at": "2027-01-20T00:00:00Z", "terms": terms}
+    replies[ASK_LINK] = (status, {**linked, **words})
+    await sign_in("ann")
+    text = (await client.get(LINK)).text
+    assert "See the &lt;b&gt;gate&lt;/b&gt;.\nAnn" in text
+    assert "From 31 January 2027, 22:30 UTC until 3 February 2027, 09:00 UTC." in text
+    assert "until 20 January 2027, 00:00 UTC" in text
+
+
+async def test_a_hostile_name_turns_round_no_words_of_ours_and_pushes_none_away(
+    client: httpx.AsyncClient, sign_in: SignIn, replies: Replies
+) -> None:
+    turning, endless = "Dan \u202etxt.exe", "W" * 5000
+    status, linked = replies[ASK_LINK]
+    await sign_in("ann")
+    pages: list[str] = []
+    for state in ("requested", "active", "rejected"):
+        hostile = {"owner_name": turning, "device_name": endless, "message": "Look.", "state": state}
+        replies[ASK_LINK] = (status, {**linked, **hostile})
+        pages.append((await client.get(LINK)).text)
+    for text in pages:
+        assert text.count("\u202e") == text.count(f"<bdi>{turning}</bdi>") > 0
+        assert "W" * 119 + "…" in text
+    words = rf"<bdi>{turning}</bdi> writes:</figcaption>\s*<blockquote dir=.auto.>Look\.<"
+    assert re.search(words, pages[0])

@@ -27,7 +27,12 @@ async def test_check_config_hides_secrets(environment: dict[str, str]) -> None:
     done = await asyncio.to_thread(run, "check-config", environment)
     assert done.returncode == 0, done.stderr
     assert "LATCHKEY_PUBLIC_URL=https://portal.example.test" in done.stdout
-    for name in ("LATCHKEY_INTERNAL_KEY", "LATCHKEY_OIDC_CLIENT_SECRET", "LATCHKEY_POSTGRES_DSN"):
+    for name in (
+        "LATCHKEY_INTERNAL_KEY",
+        "LATCHKEY_OIDC_CLIENT_SECRET",
+        "LATCHKEY_POSTGRES_DSN",
+        "LATCHKEY_ACCESS_KEY_SECRET",
+    ):
         assert environment[name] not in done.stdout
 
 
@@ -72,4 +77,4 @@ async def test_serve_answers_until_it_is_told_to_stop(environment: dict[str, str
         process.send_signal(signal.SIGTERM)
         out, _ = await process.communicate()
     assert process.returncode == 0
-    assert b'"event": "stopping"' in out
+    assert b'"event":"stopping"' in out

@@ -53,11 +53,13 @@ LEAVE = 'mutation { share(deviceId: "cam-1", email: "ann@example.com", action: L
 
 
 def command(asked: Asked) -> dict[str, Any]:
-    """The only command that was sent, without its id."""
+    """The only command that was sent, without its id and what it leaves open."""
     sent = [item for item in asked if "/commands/" in item["call"]]
     assert len(sent) == 1, sent
     name = sent[0]["call"].rpartition("/")[2]
-    return {"name": name, **{key: value for key, value in sent[0]["body"].items() if key != "command_id"}}
+    body: dict[str, Any] = sent[0]["body"]
+    said = {key: value for key, value in body.items() if key != "command_id" and value is not None}
+    return {"name": name, **said}
 
 
 def request_share(**fields: Any) -> dict[str, Any]:
@@ -68,7 +70,6 @@ def request_share(**fields: Any) -> dict[str, Any]:
         "recipients": ["bob@example.com"],
         "services": [],
         "permissions": "all",
-        "scripting": None,
         "notify": True,
         **fields,
     }

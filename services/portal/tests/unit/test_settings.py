@@ -2,6 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from devstack.keys import new_internal_key
 from portal.settings import Settings
@@ -15,9 +16,11 @@ GOOD = {
     "OIDC_AUDIENCE": "latchkey",
     "OIDC_CLIENT_ID": "latchkey-portal",
     "OIDC_CLIENT_SECRET": "secret",
+    "ACCESS_KEY_SECRET": "a secret of at least 32 characters",
     "SHARE_COMMAND_URL": "http://share-command:8000",
     "READ_API_URL": "http://reader:8000",
     "GATEWAY_URL": "http://gateway:8000",
+    "NOTIFIER_URL": "http://notifier:8000",
 }
 
 
@@ -55,6 +58,7 @@ def test_plain_http_is_for_loopback_only(monkeypatch: pytest.MonkeyPatch) -> Non
         ("OIDC_ALGORITHMS", "[]"),
         ("OIDC_CLIENT_ID", "latchkey"),
         ("OIDC_CLIENT_SECRET", ""),
+        ("ACCESS_KEY_SECRET", "thirty-one characters, not more"),
         ("INTERNAL_KEY", "{}"),
         ("INTERNAL_KEY", "no json"),
         ("INTERNAL_KEY", PUBLIC),
@@ -67,3 +71,28 @@ def test_unsafe_ones_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, val
     with pytest.raises(ValidationError) as refused:
         read(monkeypatch, **{name: value})
     assert [str(item["loc"][0]).upper() for item in refused.value.errors()] == [name]
+
+
+def test_hosts_that_may_be_signed_are_the_portals_own_and_the_one_old_clients_sign(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read(monkeypatch).signed_hosts == ("portal.example.test", "api.remote.it")
+    local = read(monkeypatch, PUBLIC_URL="http://127.0.0.1:8480")
+    assert local.signed_hosts == ("127.0.0.1:8480", "127.0.0.1", "api.remote.it")
+    assert read(monkeypatch, SIGNED_HOSTS='["a.example.test:8443"]').signed_hosts == ("a.example.test:8443",)
+
+
+@pytest.mark.parametrize("hosts", ['["https://a"]', '["A.example"]', '["a b"]', '["a/b"]', '[""]', "a"])
+def test_hosts_that_cannot_be_signed_are_refused(monkeypatch: pytest.MonkeyPatch, hosts: str) -> None:
+    with pytest.raises((ValidationError, SettingsError)):
+        read(monkeypatch, SIGNED_HOSTS=hosts)
+
+
+@pytest.mark.parametrize("name", ["REGISTRY_URL", "REGISTRY_TOKEN"])
+def test_a_registry_has_an_address_and_a_token(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    both = {"REGISTRY_URL": "http://registry:8000", "REGISTRY_TOKEN": "a token"}
+    assert read(monkeypatch, **both).registry_url == "http://registry:8000"
+    monkeypatch.delenv(f"LATCHKEY_{name}")
+    del both[name]
+    with pytest.raises(ValidationError, match="belong together"):
+        read(monkeypatch, **both)

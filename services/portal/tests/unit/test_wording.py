@@ -1,12 +1,14 @@
 """Terms and shares in words."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from contracts.permissions import AllServices, Permission, SomeServices, Terms
-from portal.answers import Device
-from portal.wording import listed, permissions_in_words, share_in_words, terms_in_words
+from portal.wording import listed, permissions_in_words, terms_in_one_line, terms_in_words
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -37,51 +39,22 @@ def test_terms() -> None:
     assert some.scripting
 
 
-def device(**fields: Any) -> Device:
-    """A device of Ann's."""
-    return Device.model_validate(
-        {
-            "device_id": "d",
-            "name": "D",
-            "owner": {"account_id": "ann", "name": "Ann"},
-            "owned": True,
-            "share_state": "none",
-            **fields,
-        }
-    )
-
-
-def entry(email: str, state: str) -> dict[str, Any]:
-    """A share."""
-    return {
-        "share_id": "0199a000-0000-7000-8000-000000000001",
-        "state": state,
-        "email": email,
-        "terms": {"scope": {"kind": "all"}},
-    }
-
-
-ENDED = entry("x", "left")
-
-
 @pytest.mark.parametrize(
-    ("shown", "label", "detail"),
+    ("fields", "period"),
     [
-        (device(), "Not shared", ""),
-        (device(owned=False, share_state="in"), "Shared with you", "from Ann"),
-        (
-            device(share_state="out", access=[entry("b", "active"), entry("c", "requested"), ENDED]),
-            "Shared by you",
-            "with b, waiting for c",
-        ),
-        (
-            device(share_state="out", access=[entry(name, "active") for name in "bcdef"]),
-            "Shared by you",
-            "with b, c and 3 others",
-        ),
-        (device(owned=False, share_state="both"), "Shared with you, and by you", "from Ann"),
+        ({}, ""),
+        ({"starts_at": NOON}, "From 1 May 2026, 12:00 UTC on."),
+        ({"ends_at": NOON}, "Until 1 May 2026, 12:00 UTC."),
     ],
 )
-def test_shares(shown: Device, label: str, detail: str) -> None:
-    share = share_in_words(shown)
-    assert (share.arrow, share.label, share.detail) == (shown.share_state, label, detail)
+def test_period(fields: dict[str, Any], period: str) -> None:
+    assert terms_in_words(Terms(scope=AllServices(), **fields), {}).period == period
+
+
+def test_terms_in_one_line() -> None:
+    some = SomeServices(services={"s1": "all", "s2": frozenset({Permission.PTZ})})
+    terms = Terms(scope=some, scripting=True, ends_at=NOON)
+    assert terms_in_one_line(terms) == (
+        "2 services of this device. s1: everything it can do; s2: move the camera. run scripts. "
+        "Until 1 May 2026, 12:00 UTC"
+    )

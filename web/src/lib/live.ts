@@ -1,0 +1,52 @@
+// Follows what changes for the signed-in account (Server-Sent Events) and has what is shown read again.
+import { useQueryClient } from '@tanstack/react-query';
+import { useEffect, useState } from 'react';
+import { refreshDevices } from '../devices/devices';
+
+const AGAIN_MS = 3000;
+/** Lists about shares: whatever happens to a device may change them. */
+const ABOUT_SHARES = ['given', 'pastShares', 'history', 'connections'];
+
+/** Follow as long as the component is there; whether the stream stands. */
+export function useLive(): boolean {
+  const client = useQueryClient();
+  const [connected, setConnected] = useState(true);
+  useEffect(() => {
+    let source: EventSource;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let fresh = true; // the lists are being read as the page begins
+
+    const readAll = () => {
+      if (!fresh) void client.invalidateQueries();
+      fresh = false;
+    };
+    const open = () => {
+      source = new EventSource('/changes/v1');
+      source.onopen = () => setConnected(true);
+      source.addEventListener('ready', readAll);
+      source.addEventListener('reload', readAll);
+      source.addEventListener('invitations', () => void client.invalidateQueries({ queryKey: ['invitations'] }));
+      source.addEventListener('devices', (event: MessageEvent<string>) => {
+        const { device_ids } = JSON.parse(event.data) as { device_ids: string[] };
+        void refreshDevices(client, device_ids);
+        for (const about of ABOUT_SHARES) void client.invalidateQueries({ queryKey: [about] });
+      });
+      source.addEventListener('activity', (event: MessageEvent<string>) => {
+        const { device_ids } = JSON.parse(event.data) as { device_ids: string[] };
+        if (device_ids.length) void refreshDevices(client, device_ids); // come or gone
+        void client.invalidateQueries({ queryKey: ['connections'] });
+      });
+      source.onerror = () => {
+        setConnected(false);
+        if (source.readyState !== EventSource.CLOSED) return; // it comes again by itself, where it was
+        timer = setTimeout(open, AGAIN_MS);
+      };
+    };
+    open();
+    return () => {
+      clearTimeout(timer);
+      source.close();
+    };
+  }, [client]);
+  return connected;
+}

@@ -1,0 +1,13 @@
+// What the portal wrote into the page.
+const root = globalThis.document?.getElementById('app');
+
+export const page = {
+  account: root?.dataset.account ?? '',
+  csrf: root?.dataset.csrf ?? '',
+  /** Whether the registry that devices belong to can be asked to rename them. */
+  renames: root?.dataset.renames === 'yes',
+  /** Lead through sign-in and back to here. */
+  signIn(): void {
+    location.assign(`/auth/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+  },
+};
