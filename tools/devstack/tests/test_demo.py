@@ -82,7 +82,7 @@ async def test_a_browser_signs_in_at_the_issuer_and_comes_back() -> None:
             await browser.open(f"{home}/nothing")
 
 
-async def test_the_next_mail_is_one_that_came_after_the_last() -> None:
+async def test_the_next_invitation_is_one_that_came_after_the_last() -> None:
     def send(mailbox: Mailbox, subject: str) -> None:
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = "a@b.test", "bob@example.test", subject
@@ -94,12 +94,13 @@ async def test_the_next_mail_is_one_that_came_after_the_last() -> None:
     async with Mailbox.start() as mailbox, httpx.AsyncClient(timeout=20) as client:
         post = Post(mailbox.http_url, "bob@example.test", client)
         await post.catch_up()
-        await asyncio.to_thread(send, mailbox, "old")
+        await asyncio.to_thread(send, mailbox, "Ann wants to share the old")
         await post.catch_up()
         coming = asyncio.create_task(post.next())
-        await asyncio.to_thread(send, mailbox, "new")
+        await asyncio.to_thread(send, mailbox, "Bob took it back")
+        await asyncio.to_thread(send, mailbox, "Ann wants to share the new")
         letter = await coming
-        assert letter.subject == "new"
+        assert letter.subject == "Ann wants to share the new"
         assert letter.page.link("Accept") == "http://portal.test/i/1"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
-from devstack import jars, services
+from devstack import certificates, jars, services
 from devstack.process import StackError
 from devstack.seed import OWNER_EMAIL, RECIPIENT_EMAIL
 from devstack.stack import (
@@ -53,6 +54,7 @@ StateOption = Annotated[
     typer.Option("--state", envvar="LATCHKEY_STATE", help="Directory in which the stack keeps everything."),
 ]
 _STATE = PROJECT / ".latchkey"
+_CA_FILE = "ca-file"
 
 
 @app.callback(invoke_without_command=True)
@@ -70,6 +72,7 @@ def show_help() -> None:
         ("./latchkey demo", "play the main job: share, accept, connect, revoke, cut"),
         ("./latchkey up", "start everything here; Ctrl-C stops it"),
         ("./latchkey status", "what runs, and where"),
+        ("./latchkey ops", "lag, dead letters, quarantine, replay, who had access"),
         ("./latchkey test", "all checks and tests"),
         ("./latchkey down", "stop what runs"),
     ):
@@ -196,7 +199,10 @@ def down(state: StateOption = _STATE) -> None:
 
 @app.command()
 def status(
-    name: Annotated[str | None, typer.Argument(help="Print the address of this one only.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help=f"Print the address of this one only; {_CA_FILE}: who signs the certificates."),
+    ] = None,
     state: StateOption = _STATE,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -208,10 +214,14 @@ def status(
             print(json.dumps({"running": False, "state": str(state.resolve())}))
             raise typer.Exit(1) from None
         raise
+    if name == _CA_FILE:
+        print(certificates.files(StateDirectory(state).tls).ca)
+        return
     if name is not None:
         if name not in found.addresses:
             raise StackError(
-                f"Nothing is called {name}. Those there are: {', '.join(sorted(found.addresses))}."
+                f"Nothing is called {name}. Those there are: "
+                f"{', '.join(sorted([*found.addresses, _CA_FILE]))}."
             )
         print(found.addresses[name] if name in services.WITHOUT_HTTP else found.url(name))
         return
@@ -235,6 +245,8 @@ def status(
             f"[{'green' if answer == 'ok' else 'red'}]{escape(answer)}[/]",
             str(item.restarts or ""),
         )
+    for other in sorted(found.addresses.keys() - {item.name for item in found.processes}):
+        table.add_row(f"[dim]{other}[/dim]", "", found.addresses[other], "", "")
     console.print(table)
     raise typer.Exit(0 if well else 1)
 
@@ -277,15 +289,22 @@ def test(
     context: typer.Context,
     gates: Annotated[bool, typer.Option(help="Run the linters and the type checker first.")] = True,
 ) -> None:
-    """Run the checks, then pytest with the arguments given."""
-    from devstack.checks import run_checks  # noqa: PLC0415 - only for this verb
+    """Run the checks, then pytest with the arguments given; without any, all tests side by side."""
+    from devstack.checks import ALL_TESTS, run_checks  # noqa: PLC0415 - only for this verb
 
     fetch_jars()
-    raise typer.Exit(run_checks(PROJECT, context.args, gates=gates, console=console))
+    raise typer.Exit(run_checks(PROJECT, context.args or ALL_TESTS, gates=gates, console=console))
 
 
-@app.command()
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,  # what follows the name is the benchmark's
+    },
+)
 def bench(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of a file in bench/, without .py.")],
     state: StateOption = _STATE,
 ) -> None:
@@ -303,11 +322,30 @@ def bench(
         fetch_jars()
         start_in_background(directory, [], tied=True, console=errors)
     try:
-        code = run_bench(script, running(directory), console)
+        code = run_bench(script, running(directory), context.args, console)
     finally:
         if ours:
             stop_running(directory)
     raise typer.Exit(code)
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,  # what follows the verb is the verb's
+    },
+    add_help_option=False,
+)
+def ops(context: typer.Context, state: StateOption = _STATE) -> None:
+    """Ask and mend an installation: lag, dead letters, quarantine, replay, who had access."""
+    command = [sys.executable, "-m", "latchkey_ops", *context.args]
+    env = dict(os.environ)
+    asks = bool(context.args) and not {"-h", "--help"} & set(context.args)
+    if asks and not {"LATCHKEY_POSTGRES_DSN", "LATCHKEY_KAFKA_BOOTSTRAP"} & env.keys():
+        directory = StateDirectory(state)
+        env |= services.operator_settings(running(directory), directory.load_secrets())
+    os.execve(sys.executable, command, env)  # noqa: S606 - it takes over: its exit code and signals are ours
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -35,8 +36,8 @@ class Result(BaseModel):
     machine: str | dict[str, object]
 
 
-def run_bench(script: Path, stack: Status, console: Console) -> int:
-    """Run ``script`` with the path of a status file as its argument; what it prints is shown as it comes.
+def run_bench(script: Path, stack: Status, arguments: Sequence[str], console: Console) -> int:
+    """Run ``script`` with the path of a status file and these arguments; what it prints is shown as it comes.
 
     A person at a terminal sees the figures as a table too, before the last line.
 
@@ -46,7 +47,7 @@ def run_bench(script: Path, stack: Status, console: Console) -> int:
     status = stack.state / "status.json"
     last = ""
     with subprocess.Popen(
-        [sys.executable, str(script), str(status)],
+        [sys.executable, str(script), str(status), *arguments],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},

@@ -1,5 +1,6 @@
 """``./latchkey test``: the gates, then the tests."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 
 _BIN = Path(sys.executable).parent
+
+ALL_TESTS = (f"--numprocesses={min(4, os.cpu_count() or 1)}", "--dist=loadscope", "--no-loadscope-reorder")
+"""pytest's arguments for all tests: side by side, as most of them mostly wait. See `pytest_plugin`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,15 +146,17 @@ class Post:
         self._seen = mails[-1]["id"] if mails else self._seen
 
     async def next(self) -> Letter:
-        """The next mail, when it comes; raises `Unexpected` when none does."""
-        mails = await self._list(wait=PATIENCE_SECONDS)
-        if not mails:
-            raise Unexpected(
-                f"A mail to {self._address} was expected; none came in {PATIENCE_SECONDS:.0f} s."
-            )
-        self._seen = mails[0]["id"]
-        mail = (await self._client.get(f"{self._url}/{self._seen}")).raise_for_status().json()
-        return Letter(mail["id"], mail["subject"], Page(mail["html"] or ""))
+        """The next invitation, when it comes, past other mails; raises `Unexpected` when none does."""
+        while True:
+            mails = await self._list(wait=PATIENCE_SECONDS)
+            if not mails:
+                raise Unexpected(
+                    f"A mail to {self._address} was expected; none came in {PATIENCE_SECONDS:.0f} s."
+                )
+            self._seen = mails[0]["id"]
+            mail = (await self._client.get(f"{self._url}/{self._seen}")).raise_for_status().json()
+            if " wants to share " in mail["subject"]:
+                return Letter(mail["id"], mail["subject"], Page(mail["html"] or ""))
 
     async def _list(self, wait: float) -> list[dict[str, Any]]:
         params: dict[str, str] = {"to": self._address, "wait": str(wait)}

@@ -9,17 +9,41 @@ import secrets
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+    from devstack.certificates import Files
     from devstack.issuer import IssuerServer
     from devstack.postgres import Cluster
     from devstack.process import Process
     from devstack.smtp import Mailbox
 
 _START_ATTEMPTS = 3
+_WHOLE_STACKS = ("tests/e2e/web/", "tests/e2e/")
+"""Each one's tests share a stack; the last of the second's looks at what the others left there."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeScheduling":
+    """Tests side by side: a file's go to one worker, and so do all that share the whole stack."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return next((stack for stack in _WHOLE_STACKS if nodeid.startswith(stack)), file)
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, what takes longest begins first, so that no worker is left alone with it at the end."""
+    if hasattr(config, "workerinput"):  # what xdist gives its workers, whose order it goes by
+        items.sort(key=lambda item: not item.nodeid.startswith("tests/"))
 
 
 def _start(
@@ -161,3 +185,13 @@ class InternalTokenMaker:
 def internal_tokens() -> InternalTokenMaker:
     """A trusted caller: give a service ``public_jwks`` and ask it with ``token(audience, account_id)``."""
     return InternalTokenMaker()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> "Files":
+    """A certificate for ``localhost`` and 127.0.0.1, its key, and the authority that signed it."""
+    from devstack.certificates import files, make
+
+    directory = tmp_path_factory.mktemp("tls") / "tls"
+    make(directory)
+    return files(directory)

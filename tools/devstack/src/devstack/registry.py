@@ -16,9 +16,9 @@ from typing import Annotated, Any, Self
 import httpx
 import typer
 from fastapi import Depends, FastAPI, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from contracts.base import Id
+from contracts.base import AccountId, Id
 from contracts.codec import encode, envelope
 from contracts.directory import AccountSnapshot, DeviceSnapshot
 from contracts.topics import DIRECTORY_ACCOUNTS, DIRECTORY_DEVICES
@@ -38,6 +38,13 @@ class _State(BaseModel):
 
     accounts: dict[str, AccountSnapshot]
     devices: dict[str, DeviceSnapshot | None]
+
+
+class _Rename(BaseModel):
+    """Another name for a device, and who must own it for that."""
+
+    name: str = Field(min_length=1, max_length=200)
+    owner_account_id: AccountId
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,20 @@ class Registry:
             self._check_ids(device)
             await self._change_device(device.device_id, device)
 
+    async def rename_device(self, device_id: str, owner_account_id: str, name: str) -> DeviceSnapshot:
+        """Give a device another name, when this account owns it still.
+
+        Raises:
+            ApiError: ``DEVICE_NOT_FOUND``, or ``UNAVAILABLE`` when it could not be published.
+        """
+        async with self._changing:
+            device = self._state.devices.get(device_id)
+            if device is None or device.owner_account_id != owner_account_id:
+                raise ApiError("DEVICE_NOT_FOUND", 404, "There is no such device of this owner.")
+            renamed = device.model_copy(update={"name": name})
+            await self._change_device(device_id, renamed)
+            return renamed
+
     async def delete_device(self, device_id: str) -> None:
         """Delete a device.
 
@@ -232,6 +253,11 @@ def _app(registry: Registry, token: str | None) -> FastAPI:
         _same_id(device_id, device.device_id)
         await registry.put_device(device)
         return device
+
+    @app.patch("/devices/{device_id}", dependencies=changes)
+    async def rename_device(device_id: Id, change: _Rename) -> DeviceSnapshot:
+        """Give a device another name, for its owner."""
+        return await registry.rename_device(device_id, change.owner_account_id, change.name)
 
     @app.delete("/devices/{device_id}", dependencies=changes, status_code=204)
     async def delete_device(device_id: Id) -> Response:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from contracts.directory import AccountSnapshot, DeviceSnapshot, Service, Target
+from contracts.directory import AccountSnapshot, DeviceSnapshot, Service, StreamPaths, Target
 from contracts.permissions import Permission
 
 OWNER_EMAIL: Final = "ann@example.test"
@@ -72,6 +72,7 @@ def devices(targets: Targets) -> tuple[DeviceSnapshot, ...]:
                     target=camera,
                     channel=channel,
                     permissions=_CAMERA,
+                    stream=StreamPaths(live="/ch{channel}/live", recording="/ch{channel}/recording"),
                 )
                 for channel, (service_id, name) in enumerate(
                     ((GATE_CAMERA, "Gate camera"), (YARD_CAMERA, "Yard camera")), start=1

@@ -6,13 +6,14 @@ Each process gets its own settings and secrets, and no other's.
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from contracts.topics import TOPICS
-from devstack import kafka, postgres
+from devstack import certificates, kafka, postgres
 from devstack.process import Process
 from devstack.state import Secrets, StateDirectory
+from devstack.status import Status
 from devstack.supervisor import Layer, Unit
 from servicekit.kafka import Admin
 
@@ -37,14 +38,32 @@ PREFERRED_PORTS = {
     "postgres": 8492,
     "kafka": 8493,
     "kafka-controller": 8494,
+    "access": 8495,
+    "access-tls": 8496,
+    "agent": 8497,
+    "rtsp": 8498,
+    "rtsps": 8499,
 }
 """Kept from run to run; when one is taken, another is used and shown."""
 
-WITHOUT_HTTP = frozenset({"smtp", "postgres", "kafka", "kafka-controller"})
+WITHOUT_HTTP = frozenset(
+    {"smtp", "postgres", "kafka", "kafka-controller", "access", "access-tls", "agent", "rtsp", "rtsps"}
+)
 """Their addresses are no URLs."""
 
 _NOTHING: Mapping[str, str] = {}
 _BIN = Path(sys.executable).parent
+
+
+def operator_settings(status: Status, secrets: Secrets) -> dict[str, str]:
+    """What ``latchkey-ops`` is told of a stack that runs."""
+    cluster = postgres.Cluster(int(status.addresses["postgres"].rpartition(":")[2]), secrets.postgres)
+    return {
+        "LATCHKEY_KAFKA_BOOTSTRAP": status.addresses["kafka"],
+        "LATCHKEY_POSTGRES_DSN": cluster.dsn(DATABASE, "permission_projector"),
+        "LATCHKEY_SHARE_COMMAND_DSN": cluster.dsn(DATABASE, "share_command"),
+        "LATCHKEY_NOTIFIER_DSN": cluster.dsn(DATABASE, "notifier"),
+    }
 
 
 def units(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> list[Unit]:
@@ -79,6 +98,7 @@ def units(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> 
         *needs: str,
         env: Mapping[str, str] = _NOTHING,
         on_kafka: bool = True,
+        prepare: Callable[[], object] | None = None,
     ) -> Unit:
         """One verb of a service's console script."""
         settings = {
@@ -101,10 +121,15 @@ def units(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> 
             needs=needs,
             task=verb == "migrate",
             port=ports.get(name),
+            prepare=prepare,
         )
 
     trusted = {"INTERNAL_KEYS": secrets.internal_keys}
     notifier = {
+        **trusted,
+        "PUSH_KEY": secrets.push_key,
+        "DIGEST_SECONDS": "0",  # whoever tries it out wants to see each mail
+        "PUSH_CONTACT": "mailto:no-reply@latchkey.example",
         "PUBLIC_URL": urls[PORTAL],
         "LINK_SECRET": secrets.link_secret,
         "SMTP_HOST": "127.0.0.1",
@@ -112,24 +137,41 @@ def units(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> 
         "SMTP_TLS": "none",
         "MAIL_FROM": "Latchkey <no-reply@latchkey.example>",
     }
+    sign_in = {
+        "OIDC_ISSUER": urls["issuer"],
+        "OIDC_AUDIENCE": AUDIENCE,
+        "OIDC_ALGORITHMS": json.dumps(["RS256", "ES256"]),
+    }
+    tls = certificates.files(state.tls)
     gateway = {
         **trusted,
+        **sign_in,
         "GATEWAY_ID": "gateway-1",
         "RELAY_HOST": "127.0.0.1",
         "RELAY_PUBLIC_HOST": "127.0.0.1",
         "TARGET_NETWORKS": json.dumps(["127.0.0.0/8"]),  # the demo targets
+        "TLS_CERT_FILE": str(tls.certificate),
+        "TLS_KEY_FILE": str(tls.key),
+        "ACCESS_PORT": str(ports["access"]),
+        "ACCESS_TLS_PORT": str(ports["access-tls"]),
+        "RTSP_PORT": str(ports["rtsp"]),
+        "RTSPS_PORT": str(ports["rtsps"]),
+        "AGENT_PORT": str(ports["agent"]),
+        "WEB_ORIGINS": json.dumps([urls[PORTAL]]),
     }
     portal = {
         "INTERNAL_KEY": secrets.internal_key,
-        "OIDC_ISSUER": urls["issuer"],
-        "OIDC_AUDIENCE": AUDIENCE,
-        "OIDC_ALGORITHMS": json.dumps(["RS256", "ES256"]),
+        **sign_in,
         "OIDC_CLIENT_ID": CLIENT_ID,
         "OIDC_CLIENT_SECRET": secrets.oidc_client_secret,
         "PUBLIC_URL": urls[PORTAL],
+        "ACCESS_KEY_SECRET": secrets.access_key_secret,
         "SHARE_COMMAND_URL": urls["share-command"],
         "READ_API_URL": urls["permission-reader"],
         "GATEWAY_URL": urls["access-gateway"],
+        "REGISTRY_URL": urls["registry"],
+        "REGISTRY_TOKEN": secrets.registry_token,
+        "NOTIFIER_URL": urls["notifier"],
     }
     return [
         Unit(
@@ -191,6 +233,7 @@ def units(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> 
         service("migrate-share-command", "share-command", "migrate", "postgres", on_kafka=False),
         service("migrate-projector", "permission-projector", "migrate", "postgres", on_kafka=False),
         service("migrate-notifier", "notifier", "migrate", "postgres", env=notifier),
+        service("migrate-gateway", "access-gateway", "migrate", "postgres", env=gateway),
         service("migrate-portal", "portal", "migrate", "postgres", env=portal, on_kafka=False),
         service(
             "share-command",
@@ -198,7 +241,11 @@ def units(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> 
             "serve",
             "kafka",
             "migrate-share-command",
-            env={**trusted, "LINK_SECRET": secrets.link_secret},
+            env={
+                **trusted,
+                "LINK_SECRET": secrets.link_secret,
+                "COMMANDS_PER_MINUTE": "10000",  # a benchmark sends all of its commands as one person
+            },
         ),
         service("share-command-relay", "share-command", "relay", "kafka", "migrate-share-command"),
         service("permission-projector", "permission-projector", "project", "kafka", "migrate-projector"),
@@ -211,6 +258,16 @@ def units(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> 
             on_kafka=False,
         ),
         service("notifier", "notifier", "serve", "kafka", "migrate-notifier", "mailbox", env=notifier),
-        service("access-gateway", "access-gateway", "serve", "kafka", "migrate-projector", env=gateway),
+        service(
+            "access-gateway",
+            "access-gateway",
+            "serve",
+            "kafka",
+            "migrate-projector",
+            "migrate-gateway",
+            "issuer",
+            env=gateway,
+            prepare=lambda: certificates.make(state.tls),
+        ),
         service(PORTAL, "portal", "serve", "migrate-portal", "issuer", env=portal, on_kafka=False),
     ]

@@ -205,7 +205,8 @@ class _Handler:
     ) -> str:
         code = self._mailbox.next_failure()
         if code is not None:
-            return f"{code} {code // 100}.3.0 Refused because a failure was asked for"
+            status = "5.1.1" if code >= 500 else "4.3.0"  # RFC 3463: no such mailbox; not now
+            return f"{code} {status} Refused because a failure was asked for"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 

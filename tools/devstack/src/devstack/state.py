@@ -13,7 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TextIO
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from devstack import keys, postgres
 from devstack.process import StackError, port_is_free, why_not_free
@@ -33,6 +33,9 @@ class Secrets(BaseModel):
     link_secret: str
     oidc_client_secret: str
     registry_token: str
+    access_key_secret: str
+    push_key: str = Field(default_factory=lambda: keys.new_internal_key()[0])
+    """Absent in directories of earlier versions: then one is made at each start."""
 
 
 class StateDirectory:
@@ -43,6 +46,7 @@ class StateDirectory:
         self.pgdata = self.path / "pgdata"
         self.kafka = self.path / "kafka"
         self.logs = self.path / "logs"
+        self.tls = self.path / "tls"
         self._lock = self.path / "lock"
         self._secrets = self.path / "secrets.json"
         self._ports = self.path / "ports.json"
@@ -151,6 +155,7 @@ class StateDirectory:
             link_secret=secrets.token_urlsafe(32),
             oidc_client_secret=secrets.token_urlsafe(32),
             registry_token=secrets.token_urlsafe(32),
+            access_key_secret=secrets.token_urlsafe(32),
         )
         _write(self._secrets, made.model_dump_json(indent=2))
         return made

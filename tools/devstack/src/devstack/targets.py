@@ -1,8 +1,4 @@
-"""The real services behind the demo devices: an echo, a status page, and a camera's port.
-
-The camera answers RTSP (RFC 2326) just so far that a client learns what it is: OPTIONS is answered, any other
-method is refused with 501.
-"""
+"""The real services behind the demo devices: an echo, a status page, and a camera."""
 
 import asyncio
 import contextlib
@@ -18,6 +14,7 @@ from weakref import WeakSet
 import typer
 from fastapi import FastAPI, Response
 
+from devstack.camera import Camera
 from devstack.demo_files import replace_file
 from devstack.demo_http import demo_app, listen, page, port_of, serving, until_stopped
 from devstack.seed import Targets
@@ -35,20 +32,6 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write(data)
         await writer.drain()
     writer.write_eof()
-
-
-async def _camera(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer RTSP requests until the client goes."""
-    while True:
-        try:
-            request = (await reader.readuntil(b"\r\n\r\n")).decode("utf-8", "replace")
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            return
-        method, *lines = request.splitlines()
-        status = "200 OK\r\nPublic: OPTIONS" if method.startswith("OPTIONS ") else "501 Not Implemented"
-        sequence = next((line for line in lines if line.lower().startswith("cseq:")), "CSeq: 0")
-        writer.write(f"RTSP/1.0 {status}\r\n{sequence}\r\nServer: Latchkey demo camera\r\n\r\n".encode())
-        await writer.drain()
 
 
 @asynccontextmanager
@@ -106,7 +89,7 @@ async def start(
             host=host, echo_port=port_of(echo), status_port=port_of(status), camera_port=port_of(camera)
         )
         await stack.enter_async_context(_tcp(_echo, echo))
-        await stack.enter_async_context(_tcp(_camera, camera))
+        await stack.enter_async_context(_tcp(Camera(), camera))
         await stack.enter_async_context(serving(_status_app(targets), status))
         yield targets
 

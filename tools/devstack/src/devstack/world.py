@@ -1,14 +1,17 @@
 """A whole running stack as a test sees it: people at the portal, devices, and faults on purpose."""
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import httpx
@@ -17,6 +20,7 @@ from contracts.codec import Message, encode, envelope
 from contracts.directory import AccountSnapshot, DeviceSnapshot, Service, Target
 from devstack import seed
 from devstack.client import Account, RefusedError, until_closed
+from devstack.registry import fetch_targets
 from devstack.stack import running
 from devstack.state import StateDirectory
 from devstack.status import Status
@@ -63,6 +67,18 @@ class World:
     producer: Producer
     targets: seed.Targets
     _tokens: dict[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    @asynccontextmanager
+    async def at(cls, state: StateDirectory) -> AsyncGenerator[Self]:
+        """A stack that runs, with people at its portal."""
+        status = running(state)
+        async with (
+            httpx.AsyncClient(base_url=status.url("portal"), timeout=30, trust_env=False) as portal,
+            httpx.AsyncClient(base_url=status.url("mailbox"), timeout=30, trust_env=False) as mailbox,
+            Producer(status.addresses["kafka"], "e2e") as producer,
+        ):
+            yield cls(state, portal, mailbox, producer, await fetch_targets(status.url("targets")))
 
     @property
     def status(self) -> Status:
@@ -146,10 +162,24 @@ class World:
         return connection
 
     async def mails(self, to: str, holding: str) -> list[dict[str, Any]]:
-        """The mails to an address whose text names ``holding``."""
+        """The invitations to an address whose text names ``holding``."""
         listing = (await self.mailbox.get("/api/v1/messages", params={"to": to})).json()["messages"]
         found = [(await self.mailbox.get(f"/api/v1/messages/{item['id']}")).json() for item in listing]
-        return [mail for mail in found if holding in mail["text"]]
+        inviting = (" wants to share ", " changed what is shared with you")
+        return [
+            mail
+            for mail in found
+            if holding in mail["text"] and any(words in mail["subject"] for words in inviting)
+        ]
+
+    async def ops(self, *words: str) -> tuple[int, Any]:
+        """``./latchkey ops`` on this stack: the exit code, and its answer, or what it says of a failure."""
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "devstack", "ops", "--state", str(self.state.path), *words, "--json"],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
 
     def pid(self, name: str) -> int:
         """The process id of one process of the stack."""

@@ -37,7 +37,7 @@ def test_the_last_line_is_the_figures_and_a_person_sees_a_table_before(
 ) -> None:
     path = script(tmp_path, f"import sys\nprint('run 1', sys.argv[1])\nprint({json.dumps(LAST)!r})\n")
     shown = io.StringIO()
-    assert run_bench(path, stack(tmp_path), Console(file=shown, force_terminal=True, width=120)) == 0
+    assert run_bench(path, stack(tmp_path), [], Console(file=shown, force_terminal=True, width=120)) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"run 1 {tmp_path / 'status.json'}"
     assert json.loads(printed[-1]) == LAST
@@ -48,14 +48,14 @@ def test_the_last_line_is_the_figures_and_a_person_sees_a_table_before(
 def test_a_program_gets_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = io.StringIO()
     path = script(tmp_path, f"print({json.dumps(LAST)!r})\n")
-    assert run_bench(path, stack(tmp_path), Console(file=shown)) == 0
+    assert run_bench(path, stack(tmp_path), [], Console(file=shown)) == 0
     assert shown.getvalue() == ""
     assert json.loads(capsys.readouterr().out) == LAST
 
 
 def test_a_benchmark_that_fails_or_says_nothing_usable_is_an_error(tmp_path: Path) -> None:
     path = script(tmp_path, "print('broken')\nraise SystemExit(4)\n")
-    assert run_bench(path, stack(tmp_path), Console(file=io.StringIO())) == 4
+    assert run_bench(path, stack(tmp_path), [], Console(file=io.StringIO())) == 4
     path = script(tmp_path, "print('no figures')\n")
     with pytest.raises(StackError, match=r"bench\.py did not end with a line of figures"):
-        run_bench(path, stack(tmp_path), Console(file=io.StringIO()))
+        run_bench(path, stack(tmp_path), [], Console(file=io.StringIO()))

@@ -61,7 +61,10 @@ def test_status_of_one_is_its_address_alone(running: Status, name: str, address:
 def test_status_of_one_that_is_not_there_prints_no_address(running: Status, tmp_path: Path) -> None:
     answer = call("status", "protal", "--state", running.state)
     assert (answer.stdout, answer.returncode) == ("", 1)
-    assert answer.stderr == "latchkey: Nothing is called protal. Those there are: kafka, mailbox, portal.\n"
+    assert (
+        answer.stderr
+        == "latchkey: Nothing is called protal. Those there are: ca-file, kafka, mailbox, portal.\n"
+    )
     answer = call("status", "portal", "--state", tmp_path / "none")
     assert (answer.stdout, answer.returncode) == ("", 1)
 

@@ -1,0 +1,1 @@
+"""Verbs for the people who run an installation; docs/ops/README.md explains each."""
