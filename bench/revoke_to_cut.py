@@ -12,9 +12,14 @@ The hops are measured beside it on the same machine's clock, from the moment the
 The peer is the bare chain in the same run, with no decision, no state and no check: one idempotent produce
 with acks=all, one consumer, one NOTIFY, one listener that aborts a socket.
 
+Then 1,000 connections are open, with bytes on every one of them in both directions, while 100 revokes a
+second end them (`_cutting.under_load`); and ten are, while something between is broken (`_cutting.faults`).
+
     ./latchkey bench revoke_to_cut
+    ./latchkey bench revoke_to_cut --only load
 """
 
+import argparse
 import asyncio
 import contextlib
 import itertools
@@ -22,7 +27,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,8 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
+from _cutting import faults, under_load
+from _load import Bench
 
 from contracts.codec import decode
 from contracts.events import ShareRevoked
@@ -168,8 +174,8 @@ def p(values: list[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 2)
 
 
-async def main(status: Status) -> dict[str, Any]:
-    """Run the laps and the bare chain; returns the result line."""
+async def one_by_one(status: Status) -> list[dict[str, Any]]:
+    """Run the laps and the bare chain."""
     secrets = StateDirectory(status.state).load_secrets()
     bootstrap = status.addresses["kafka"]
     dsn = postgres.Cluster(int(status.addresses["postgres"].rpartition(":")[2]), secrets.postgres).dsn(
@@ -218,10 +224,26 @@ async def main(status: Status) -> dict[str, Any]:
             "unit": "ms",
         }
     )
+    return figures
+
+
+async def main(status: Status, only: str | None) -> dict[str, Any]:
+    """All parts, or one of them; returns the result line."""
+    figures: list[dict[str, Any]] = []
+    if only in {None, "one-by-one"}:
+        figures += await one_by_one(status)
+    if only in {None, "load"}:
+        figures += await under_load(Bench(status))
+    if only in {None, "faults"}:
+        figures += await faults(Bench(status))
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     return {"name": "revoke_to_cut", "figures": figures, "runs": RUNS, "machine": machine}
 
 
 if __name__ == "__main__":
-    result = asyncio.run(main(Status.model_validate_json(Path(sys.argv[1]).read_text())))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("status", type=Path, help="what the stack says of itself")
+    parser.add_argument("--only", choices=["one-by-one", "load", "faults"])
+    options = parser.parse_args()
+    result = asyncio.run(main(Status.model_validate_json(options.status.read_text()), options.only))
     print(json.dumps(result))
