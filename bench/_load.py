@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -127,7 +128,7 @@ class Bench:
 
     def internal(self, account: str, audience: str = "share-command") -> str:
         """A token of another service, made anew before it ends."""
-        made, token = self._tokens.get(f"{audience} {account}", (0.0, ""))
+        made, token = self._tokens.get(f"{audience} {account}", (-math.inf, ""))
         if time.monotonic() - made > 30:
             token = self._internal.mint(audience=audience, account_id=account)
             self._tokens[f"{audience} {account}"] = time.monotonic(), token
@@ -229,7 +230,7 @@ class Bench:
         """GraphQL of the portal."""
         assert client.connection is not None
         variables = {"device": client.device, "email": [client.email], "scripting": number % 2 == 0}
-        made, token = self._tokens.get(f"bearer {client.account}", (0.0, ""))
+        made, token = self._tokens.get(f"bearer {client.account}", (-math.inf, ""))
         if time.monotonic() - made > 600:
             token = self.bearer(client.account)
             self._tokens[f"bearer {client.account}"] = time.monotonic(), token

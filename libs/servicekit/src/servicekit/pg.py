@@ -4,9 +4,9 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 
@@ -35,6 +35,9 @@ TRANSIENT = (
 
 _MIGRATION_LOCK = 0x1A7C
 _START_SECONDS = 30.0
+_START_RETRY_SECONDS = 0.5
+_AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+_Answer = TypeVar("_Answer")
 _NAME = re.compile(r"^--\s*name:\s*(\w+)\s*$", re.MULTILINE)
 
 
@@ -80,11 +83,23 @@ async def open_pool(
                 reset=_leave_as_it_is if stateless else None,
                 init=None if on_connect is None else prepare,
             )
-        except (OSError, asyncpg.CannotConnectNowError) as error:
+        except _AWAY as error:
             if time.monotonic() > deadline:
                 raise
             log.warning("database_not_yet_up", error=repr(error))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_START_RETRY_SECONDS)
+
+
+async def when_up(pool: Pool, ask: Callable[[Connection], Awaitable[_Answer]]) -> _Answer:
+    """What ``ask`` returns, asked again for as long as the database is away: a process that starts while the
+    database restarts waits for it, and does not end."""
+    while True:
+        try:
+            async with pool.acquire() as connection:
+                return await ask(connection)
+        except TRANSIENT as error:
+            log.warning("database_not_yet_up", error=repr(error))
+            await asyncio.sleep(_START_RETRY_SECONDS)
 
 
 async def _leave_as_it_is(_connection: object) -> None: ...

@@ -49,8 +49,7 @@ async def project(settings: ProjectSettings) -> None:
         dsn, application=f"{NAME}-activity", search_path=activity.SCHEMA, max_size=2
     )
     async with pool, activity_pool, Producer.lasting(settings.kafka_bootstrap, NAME) as producer:
-        async with pool.acquire() as connection:
-            await require_shape(connection)
+        await pg.when_up(pool, require_shape)
         store = Store()
         dead_letters = DeadLetters(producer, prefix + topics.dead_letters(NAME).name)
         projector = Projector(store, dead_letters, prefix)
