@@ -241,6 +241,27 @@ export type AlwaysAcceptMutationVariables = Exact<{
 
 export type AlwaysAcceptMutation = { readonly setAlwaysAccept: boolean };
 
+export type PushKeyQueryVariables = Exact<{ [key: string]: never; }>;
+
+
+export type PushKeyQuery = { readonly login: { readonly pushSubscriptions: { readonly webPushKey: string | null } } | null };
+
+export type AddPushMutationVariables = Exact<{
+  endpoint: Scalars['String']['input'];
+  p256dh: Scalars['String']['input'];
+  auth: Scalars['String']['input'];
+}>;
+
+
+export type AddPushMutation = { readonly addPushSubscription: string };
+
+export type RemovePushMutationVariables = Exact<{
+  id: Scalars['ID']['input'];
+}>;
+
+
+export type RemovePushMutation = { readonly removePushSubscription: boolean };
+
 export type TermsFragment = { readonly permissions: ReadonlyArray<SharePermission> | null, readonly scripting: boolean, readonly startsAt: string | null, readonly endsAt: string | null, readonly services: ReadonlyArray<{ readonly serviceId: string, readonly permissions: ReadonlyArray<SharePermission> | null }> | null };
 
 export type ContactsQueryVariables = Exact<{ [key: string]: never; }>;
@@ -408,6 +429,9 @@ export const Invitations = "query Invitations {\n  login {\n    invitations {\n 
 export const Accept = "mutation Accept($device: String!, $share: String!, $version: Int!) {\n  acceptInvitation(\n    deviceId: $device\n    shareId: $share\n    invitationVersion: $version\n  )\n}" as Document<AcceptMutation, AcceptMutationVariables>;
 export const Reject = "mutation Reject($device: String!, $share: String!) {\n  rejectInvitation(deviceId: $device, shareId: $share)\n}" as Document<RejectMutation, RejectMutationVariables>;
 export const AlwaysAccept = "mutation AlwaysAccept($owner: String!, $always: Boolean!) {\n  setAlwaysAccept(ownerId: $owner, always: $always)\n}" as Document<AlwaysAcceptMutation, AlwaysAcceptMutationVariables>;
+export const PushKey = "query PushKey {\n  login {\n    pushSubscriptions {\n      webPushKey\n    }\n  }\n}" as Document<PushKeyQuery, PushKeyQueryVariables>;
+export const AddPush = "mutation AddPush($endpoint: String!, $p256dh: String!, $auth: String!) {\n  addPushSubscription(endpoint: $endpoint, p256dh: $p256dh, auth: $auth)\n}" as Document<AddPushMutation, AddPushMutationVariables>;
+export const RemovePush = "mutation RemovePush($id: ID!) {\n  removePushSubscription(id: $id)\n}" as Document<RemovePushMutation, RemovePushMutationVariables>;
 export const Contacts = "query Contacts {\n  login {\n    contacts {\n      id\n      email\n      phone\n      name\n      remark\n      lastUsed\n    }\n  }\n}" as Document<ContactsQuery, ContactsQueryVariables>;
 export const Explain = "query Explain($devices: [String!]!, $recipients: [String!]!, $services: [ServiceSharingOptions!], $permissions: [SharePermission!], $scripting: Boolean, $startsAt: DateTime, $endsAt: DateTime) {\n  login {\n    explainShare(\n      deviceIds: $devices\n      email: $recipients\n      services: $services\n      permissions: $permissions\n      scripting: $scripting\n      startsAt: $startsAt\n      endsAt: $endsAt\n    ) {\n      wouldBeAccepted\n      code\n      message\n      items {\n        deviceId\n        recipient\n        outcome\n        code\n        message\n        stateBefore\n        after {\n          serviceId\n          permissions\n          scripting\n        }\n      }\n    }\n  }\n}" as Document<ExplainQuery, ExplainQueryVariables>;
 export const ShareBulk = "mutation ShareBulk($operation: String!, $devices: [String!]!, $recipients: [String!]!, $services: [ServiceSharingOptions!], $permissions: [SharePermission!], $scripting: Boolean, $notify: Boolean, $startsAt: DateTime, $endsAt: DateTime, $message: String) {\n  shareBulk(\n    operationId: $operation\n    deviceIds: $devices\n    recipients: $recipients\n    services: $services\n    permissions: $permissions\n    scripting: $scripting\n    notify: $notify\n    startsAt: $startsAt\n    endsAt: $endsAt\n    message: $message\n  ) {\n    items {\n      deviceId\n      recipient\n      outcome\n      code\n      message\n    }\n  }\n}" as Document<ShareBulkMutation, ShareBulkMutationVariables>;

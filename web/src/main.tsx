@@ -4,6 +4,7 @@ import { createRoot } from 'react-dom/client';
 import { App } from './app';
 import { remember } from './lib/graphql';
 import { Announcer } from './parts/Announcer';
+import { leaveOthersPushes } from './push/push';
 import './styles/base.css';
 import './styles/parts.css';
 import './styles/pages.css';
@@ -20,6 +21,8 @@ if (address.searchParams.has('at')) {
 const client = new QueryClient({
   defaultOptions: { queries: { staleTime: Number.POSITIVE_INFINITY, retry: 2, refetchOnWindowFocus: false } },
 });
+
+void leaveOthersPushes();
 
 const root = document.getElementById('app');
 if (root)

@@ -8,6 +8,7 @@ import { moment } from '../lib/words';
 import { Icon } from '../parts/Icon';
 import { Problem } from '../parts/Notice';
 import { useTitle } from '../parts/useTitle';
+import { PushCard } from '../push/PushCard';
 import { AccessKeysCard } from './AccessKeysCard';
 import { QrDialog } from './QrDialog';
 
@@ -36,6 +37,7 @@ export function AccountPage() {
         </div>
         <Problem error={error} />
       </section>
+      <PushCard />
       <AlwaysAcceptedCard />
       <AccessKeysCard />
       {showing && <QrDialog name={me?.name ?? me?.email ?? ''} onClose={() => setShowing(false)} />}

@@ -162,11 +162,12 @@ class WebPushWay(_Pushed):
         if first.endpoint is None or first.public_key is None or first.auth_secret is None:
             raise RefusedError("SUBSCRIPTION_GONE", "The subscription was deleted.")
         words = self.words(items)
-        payload = json.dumps(
-            {"title": words.headline, "body": words.preview, **self.data(items)}, ensure_ascii=False
-        ).encode()
+        said: dict[str, object] = {"title": words.headline, **self.data(items)}
+        if len(words.actions) > 1:
+            said["actions"] = [{"title": link.label, "url": link.url} for link in words.actions]
+        payload = json.dumps({"body": words.preview, **said}, ensure_ascii=False).encode()
         if len(payload) > MAX_PAYLOAD:
-            payload = json.dumps({"title": words.headline, **self.data(items)}, ensure_ascii=False).encode()
+            payload = json.dumps(said, ensure_ascii=False).encode()
         push = Push(
             endpoint=first.endpoint,
             public_key=first.public_key,

@@ -85,6 +85,9 @@ async def test_a_share_is_told_from_invitation_to_revocation_to_both_on_every_wa
     told = json.loads(browser.read(push["body"]))
     assert told["title"] == mail.subject
     assert "/invitations/" in told["url"]
+    accepting, rejecting = told["actions"]
+    assert (accepting["title"], rejecting["title"]) == ("Accept", "Reject")
+    assert accepting["url"] == told["url"] != rejecting["url"]
     topic = push["headers"]["topic"]
 
     await world.event(accepted(event))

@@ -25,13 +25,16 @@ _HEADERS: Final = {
 
 
 class BuiltFiles(StaticFiles):
-    """Files whose names change with what is in them may be kept for ever."""
+    """Files whose names change with what is in them may be kept for ever; the worker that shows pushes may
+    act for every page."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         answer = await super().get_response(path, scope)
         answer.headers["X-Content-Type-Options"] = "nosniff"
         if path.startswith("app/assets/") and answer.status_code == 200:
             answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        if path == "push-worker.js":
+            answer.headers["Service-Worker-Allowed"] = "/"
         return answer
 
 

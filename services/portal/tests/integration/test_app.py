@@ -184,3 +184,10 @@ async def test_a_stream_ends_with_its_session(
         transport=httpx.ASGITransport(watched), base_url=client.base_url, cookies=client.cookies
     ) as browser:
         assert (await browser.get("/changes/v1")).content == FEED
+
+
+async def test_the_worker_that_shows_pushes_may_act_for_every_page(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/static/push-worker.js")
+    assert answer.status_code == 200
+    assert answer.headers["service-worker-allowed"] == "/"
+    assert "javascript" in answer.headers["content-type"]
