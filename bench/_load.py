@@ -6,8 +6,8 @@ import json
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +33,7 @@ SECONDS = 6.0
 WARM_UP_SECONDS = 1.0
 CLIENTS = (1, 16)
 ACCOUNTS = 64
+FOLLOWERS = frozenset({"permission-projector", "notifier", "access-gateway"})
 """Dealt out to the clients, who take turns with theirs: an account may send only so much in a minute."""
 
 BULK_DEVICES = 100
@@ -181,6 +182,19 @@ class Bench:
                 family = [psutil.Process(item.pid), *psutil.Process(item.pid).children(recursive=True)]
                 seconds[item.name] = sum(sum(member.cpu_times()[:2]) for member in family)
         return seconds
+
+    @contextmanager
+    def without_followers(self) -> Generator[None]:
+        """Hold still whoever works on what was decided: read models, notices, gateway."""
+        pids = [item.pid for item in self.status.processes if item.name in FOLLOWERS and item.pid is not None]
+        held = [member for pid in pids for member in (psutil.Process(pid), *psutil.Process(pid).children())]
+        for process in held:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in held:
+                process.resume()
 
     async def measured(self, count: int, clients: Sequence[Client], send: Send) -> Run:
         """Let so many send one command after the other for a while, each as some of ``clients``."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any
@@ -64,6 +65,9 @@ async def serve(
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(never_ends(task)) for task in background]
+        # What a process has imported stays: to look through it again and again costs more than what it finds.
+        gc.collect()
+        gc.freeze()
         log.info("started", host=host, port=port)
         await server.serve()
         log.info("stopping")

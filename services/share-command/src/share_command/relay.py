@@ -59,6 +59,7 @@ _POLL_SECONDS = 0.5
 _STANDBY_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 1.0
 _WATERMARK_SECONDS = 1.0
+_AGE_SECONDS = 1.0
 _IDLE_LIMIT = "5s"
 _RETRY_FIRST_SECONDS, _RETRY_MOST_SECONDS = 0.2, 5.0
 
@@ -154,7 +155,7 @@ class Relay:
 
         await connection.add_listener(CHANNEL, wake)
         mark: _Mark | None = None
-        next_mark = time.monotonic()
+        next_mark = next_age = time.monotonic()
         publishing: asyncio.Task[None] | None = None
         held: _Held = {}
         sender = _Sender(producer, self._prefix)
@@ -185,7 +186,9 @@ class Relay:
                     await self._move(connection, transaction, sender, on_its_way, rows)
                     on_its_way = rows
                     continue
-                OUTBOX_OLDEST.set(await connection.fetchval(self._sql["oldest_outbox_age"]) or 0)
+                if time.monotonic() >= next_age:
+                    OUTBOX_OLDEST.set(await connection.fetchval(self._sql["oldest_outbox_age"]) or 0)
+                    next_age = time.monotonic() + _AGE_SECONDS
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_SECONDS):
                         await news.wait()

@@ -353,7 +353,8 @@ delete from account where account_id = $1
 select 1
 
 -- name: wake_relay
--- Waker.
+-- Waker. Nothing is lost with it, so that it waits for no disk.
+set local synchronous_commit = off;
 notify share_command_outbox
 
 -- name: become_the_relay
