@@ -1,10 +1,10 @@
 """Random histories of all commands by several people, on the pure core and on the real service at once.
 
 `Machine` gives every act to `model.Model` and to `Handlers`, `Directory` and `Expiry` on a real database, and
-compares outcomes, states, versions and events after each. What must hold of any history is checked beside
-that, by what the events say and by nothing of the deciding side's own. Each history has devices, accounts and
-addresses of its own, so that all of a run share one database; in the end the relay's output is read from the
-broker.
+compares outcomes, states, versions and events after each; every third command comes over Kafka, through the
+consumer that serves them. What must hold of any history is checked beside that, by what the events say and by
+nothing of the deciding side's own. Each history has devices, accounts and addresses of its own, so that all
+of a run share one database; in the end the relay's output is read from the broker.
 
 The histories are the same in every run. With ``LATCHKEY_HISTORIES`` there are as many as it says, and
 they are random; ``LATCHKEY_HISTORY_STEPS`` is how long each may be.
@@ -25,6 +25,7 @@ from uuid import UUID
 
 import pytest
 from acting import START
+from by_kafka import ByKafka, by_kafka
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -44,6 +45,7 @@ from contracts.commands import (
     AcceptShare,
     AnyCommand,
     ChangeShare,
+    CommandRefused,
     LeaveShare,
     RejectShare,
     RemoveRecipient,
@@ -127,6 +129,7 @@ class RealService:
 
     loop: Loop
     pool: pg.Pool
+    kafka: ByKafka | None = None
     now: datetime = START
     histories: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     acts: int = 0
@@ -583,6 +586,12 @@ class Machine(RuleBasedStateMachine):
             return "refused", error.code
 
     async def _answer_of_service(self, command: AnyCommand) -> Answer:
+        if self.service.acts % 3 == 0:
+            assert self.service.kafka is not None
+            result = await self.service.kafka.ask(command)
+            if isinstance(result, CommandRefused):
+                return "refused", result.code
+            return "accepted", {position.device_id: position.version for position in result.positions}
         try:
             accepted = await self.service.handlers.handle(command)
         except ShareCommandError as error:
@@ -773,7 +782,7 @@ def service(database: Database) -> Generator[RealService]:
 def relay(
     service: RealService, database: Database, kafka_bootstrap: str, topic_prefix: str, tmp_path: Path
 ) -> Generator[None]:
-    """A real relay beside it."""
+    """A real relay beside it, and the way in over Kafka."""
     service.loop.run(
         Admin(kafka_bootstrap).provision(
             [(topic_prefix + topic.name, topic.partitions, topic.config) for topic in topics.TOPICS]
@@ -785,19 +794,22 @@ def relay(
         "share_command", "relay", {"postgres_dsn": database.dsn("share_command")}
     )
     service.loop.run(until_ready(process, url, log))
+    serving = by_kafka(kafka_bootstrap, topic_prefix, service.handlers)
+    service.kafka = service.loop.run(serving.__aenter__())
     yield
+    service.loop.run(serving.__aexit__(None, None, None))
     processes.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900 if HISTORIES else 180)
+@pytest.mark.timeout(900 if HISTORIES else 400)
 def test_random_histories(service: RealService, relay: None, kafka_bootstrap: str, topic_prefix: str) -> None:
     Machine.service = service
     began = time.monotonic()
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=HISTORIES or 160,
+            max_examples=HISTORIES or 120,
             stateful_step_count=STEPS,
             derandomize=not HISTORIES,
             database=None,
@@ -815,7 +827,7 @@ def test_random_histories(service: RealService, relay: None, kafka_bootstrap: st
     events = service.loop.run(_published(service))
     print(f"{next(service.histories) - 1} histories, {service.acts} acts, {len(events)} events "  # noqa: T201
           f"in {time.monotonic() - began:.0f} s")  # fmt: skip
-    assert len(events) > 5 * (HISTORIES or 160), "hardly anything happens in these histories"
+    assert len(events) > 5 * (HISTORIES or 120), "hardly anything happens in these histories"
     _check_broker(events, kafka_bootstrap, topic_prefix)
 
 
