@@ -160,6 +160,44 @@ async def test_nobody_is_told_what_is_not_his(
             assert not foreign, (me, path, shares)
             for total in ("total", "access_total", "invited_total"):
                 _counts_are_own(answer, total, me, shares)
+    await _nothing_by_the_cursors_of_others(api, shares, everything)
+    await _nothing_by_positions(api, shares)
+
+
+PAGED = (
+    "/devices?size=1", "/history?size=1", "/connections?size=1", "/events?size=1", "/invitations?size=1",
+    *(f"/devices/device-of-{name}/{part}?size=1" for name in ACCOUNTS for part in ("access", "history")),
+)  # fmt: skip
+
+
+async def _nothing_by_the_cursors_of_others(api: Any, shares: list[Share], everything: set[str]) -> None:
+    """A cursor says where somebody's page ended, and nothing about who may go on from there."""
+    for path in PAGED:
+        first = await asyncio.gather(*(api.get(account, path) for account in ACCOUNTS))
+        cursors = [page.json()["next"] for page in first if page.status_code == 200 and page.json()["next"]]
+        for me in ACCOUNTS:
+            allowed = may_see(shares, me)
+            for answer in await asyncio.gather(
+                *(api.get(me, f"{path}&cursor={cursor}") for cursor in cursors)
+            ):
+                text = (
+                    answer.text if answer.status_code == 200 else answer.text.replace(path.split("/")[2], "")
+                )
+                told = {secret for secret in everything if f'"{secret}"' in text}
+                assert told <= allowed, (me, path, told - allowed, shares)
+
+
+async def _nothing_by_positions(api: Any, shares: list[Share]) -> None:
+    """A device that somebody has nothing to do with has no versions for him, like one that does not exist."""
+    for me in ACCOUNTS:
+        nothing = await api.get(me, "/me?after=no-such-device@1&wait=0")
+        assert nothing.status_code != 200
+        for owner in ACCOUNTS:
+            if owner == me or any(share[:2] == (owner, me) for share in shares):
+                continue
+            answer = await api.get(me, f"/me?after=device-of-{owner}@1&wait=0")
+            same = answer.text.replace(f"device-of-{owner}", "no-such-device")
+            assert (answer.status_code, same) == (nothing.status_code, nothing.text), (me, owner, shares)
 
 
 def _counts_are_own(answer: Any, total: str, me: str, shares: list[Share]) -> None:
