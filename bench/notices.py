@@ -39,7 +39,7 @@ from contracts.events import ShareRequested
 from contracts.permissions import AllServices, Terms
 from devstack.keys import new_internal_key
 from devstack.process import Process, free_port, listens, run_tool
-from notifier.channels.email import build_message
+from notifier.channels.email import build_message, recipient_address
 from notifier.letters import Renderer
 from notifier.planner import Invitation, Notice, Template
 from notifier.settings import parse_sender
@@ -80,11 +80,14 @@ def mail() -> bytes:
     notice = Notice(
         UUID(int=3), UUID(int=2), None, Template.INVITATION, share, "d", "ann", 1, datetime.now(UTC)
     )
-    told = Told(notice, invitation, "Ann Example", "ann@example.com", "mailto:r@bench.test", "Camera", {})
+    told = Told(
+        notice, invitation, "Ann Example", "mailto:ann@example.com", "mailto:r@bench.test", "Camera", {}
+    )
     letter = Renderer(public_url="https://share.example.com", link_secret=SECRET).letter(
         [told], address="mailto:r@bench.test", language=None, key="k", correlation_id="c"
     )
-    return build_message(letter, parse_sender(FROM), datetime.now(UTC))
+    to = recipient_address(letter.recipient)
+    return build_message(letter, parse_sender(FROM), to, datetime.now(UTC))
 
 
 async def bare(port: int, count: int) -> float:

@@ -69,7 +69,8 @@ class Inbox:
     `healthy` tells whether the member is connected and no partition is held up.
 
     ``first`` is a statement that each transaction begins with. While there is a backlog, up to ``at_once``
-    transactions are under way, of different partitions.
+    transactions are under way, of different partitions. While there is none, transactions begin ``apart``
+    seconds after each other or later: what comes meanwhile is fetched and applied together.
     """
 
     def __init__(
@@ -84,10 +85,11 @@ class Inbox:
         whole: Sequence[str] = (),
         first: str | None = None,
         at_once: int = 1,
+        apart: float = 0,
     ) -> None:
         self._bootstrap, self._group, self._topics = bootstrap, group, tuple(topics)
         self._pool, self._handle, self._admin, self._whole = pool, handle, admin, frozenset(whole)
-        self._first, self._at_once = first, at_once
+        self._first, self._at_once, self._apart = first, at_once, apart
         self._sql = pg.parse_queries(resources.files("servicekit").joinpath("sql/inbox.sql").read_text())
         self._topic_ids: dict[str, str] = {}
         self._next: dict[Partition, int] = {}
@@ -161,6 +163,7 @@ class Inbox:
                 for place in (free if due else batches)
                 if place in self._next and place not in unplaced  # else fetched before the seek
             }
+            began = time.monotonic()
             if ready:
                 task = asyncio.create_task(self._apply(consumer, ready))
                 self._under_way[task] = frozenset(ready)
@@ -170,6 +173,8 @@ class Inbox:
                 for task in done:
                     del self._under_way[task]
                     task.result()
+            if batches and not backlog and self._apart:
+                await asyncio.sleep(began + self._apart - time.monotonic())
 
     async def _on_change(self, places: set[Partition]) -> None:
         self._epoch += 1

@@ -17,12 +17,12 @@ from notifier.channels.web_push import WebPushChannel
 from notifier.consumer import TOPICS, Consumer
 from notifier.delivery import Deliveries, Way
 from notifier.letters import Renderer
-from notifier.marking import Marker
 from notifier.metrics import Metrics
 from notifier.router import Router
 from notifier.settings import Settings
 from notifier.store.inbox import Inboxes
 from notifier.store.outward import Store
+from notifier.together import looking, marking
 from notifier.watching import Watch
 from notifier.ways import EmailWay, FcmWay, SmsWay, WebPushWay
 from servicekit import pg, runtime
@@ -33,6 +33,8 @@ from servicekit.kafka import Admin, DeadLetters, Producer
 
 NAME: Final = "notifier"
 _SESSIONS_BESIDE: Final = 10
+_APART_SECONDS: Final = 0.015
+"""What comes within this time is planned in one transaction; so much later may a notice go out."""
 
 
 async def serve(settings: Settings) -> None:
@@ -45,6 +47,7 @@ async def serve(settings: Settings) -> None:
                 settings.postgres_dsn.get_secret_value(),
                 application=NAME,
                 max_size=settings.delivery_concurrency + _SESSIONS_BESIDE,
+                stateless=True,  # the one session that listens is kept for that, and closed when it ends
             )
         )
         producer = await stack.enter_async_context(Producer.lasting(settings.kafka_bootstrap, NAME))
@@ -78,12 +81,13 @@ async def serve(settings: Settings) -> None:
             pool=pool,
             handle=consumer.apply,
             admin=Admin(settings.kafka_bootstrap),
+            apart=_APART_SECONDS,
         )
-        marker = Marker(store)
+        marker, looker = marking(store), looking(store)
         deliveries = [
             Deliveries(
                 way,
-                store=store, marker=marker, metrics=metrics, settings=settings,
+                store=store, marker=marker, looker=looker, metrics=metrics, settings=settings,
                 at_once=settings.delivery_concurrency,
             )
             for way in ways

@@ -3,13 +3,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from io import BytesIO
 from typing import Final
 
 from babel import Locale
-from babel.dates import format_date, format_datetime
+from babel.dates import format_datetime
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
@@ -44,6 +44,12 @@ def marked(message: str) -> str:
     return message
 
 
+@lru_cache(maxsize=1000)
+def _written(moment: datetime, pattern: str, locale: Locale) -> str:
+    """A time as ``pattern`` has it. Many mails say the same one."""
+    return format_datetime(moment, pattern, locale=locale)
+
+
 class Voice:
     """Says things in one language, as plain text or as HTML.
 
@@ -55,14 +61,25 @@ class Voice:
         self.language, self._html = language, html
         self._words = catalogues()[language]
         self._locale = Locale.parse(language)
+        self._said: dict[str, str] = {}
+
+    @staticmethod
+    @cache
+    def of(language: str, *, html: bool) -> "Voice":
+        """The one of a language (`spoken`)."""
+        return Voice(language, html=html)
 
     def say(self, message: str, /, **names: str) -> str:
         """``message`` in this language; ``names`` are put where it says ``%(name)s``."""
-        return self._filled(self._words.gettext(message), names)
+        text = self._said.get(message)
+        if text is None:
+            text = self._said[message] = self._escaped(self._words.gettext(message))
+        return self._filled(text, names)
 
     def say_n(self, one: str, many: str, count: int, /, **names: str) -> str:
         """``one`` or ``many`` by ``count``, in this language; ``%(count)s`` is the number."""
-        return self._filled(self._words.ngettext(one, many, count), {**names, "count": str(count)})
+        text = self._escaped(self._words.ngettext(one, many, count))
+        return self._filled(text, {**names, "count": str(count)})
 
     def name(self, text: str) -> str:
         """A name by itself."""
@@ -74,16 +91,21 @@ class Voice:
 
     def date(self, moment: datetime) -> str:
         """A day in UTC: ``3 March 2026``."""
-        return format_date(
-            moment.astimezone(UTC), self._words.gettext(marked("d MMMM y")), locale=self._locale
-        )
+        day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return _written(day, self._words.gettext(marked("d MMMM y")), self._locale)
 
     def moment(self, moment: datetime) -> str:
         """A time: ``3 March 2026, 07:00 UTC``."""
         pattern = self._words.gettext(marked("d MMMM y, HH:mm 'UTC'"))
-        return format_datetime(moment.astimezone(UTC), pattern, locale=self._locale)
+        minute = moment.astimezone(UTC).replace(second=0, microsecond=0)
+        return _written(minute, pattern, self._locale)
+
+    def _escaped(self, text: str) -> str:
+        return str(escape(text)) if self._html else text
 
     def _filled(self, text: str, names: Mapping[str, str]) -> str:
-        if not self._html:
-            return text % names if names else text.replace("%%", "%")
-        return Markup(escape(text)) % {key: _NAME.format(value) for key, value in names.items()}  # noqa: S704 - escaped
+        """``text``, which is escaped, with ``names``, which are not yet."""
+        if self._html:
+            names = {key: f"<bdi>{escape(value)}</bdi>" for key, value in names.items()}
+        filled = text % names if names else text.replace("%%", "%")
+        return Markup(filled) if self._html else filled  # noqa: S704 - escaped

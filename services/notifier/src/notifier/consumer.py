@@ -3,6 +3,7 @@ is, and directories are kept as names and addresses."""
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -25,7 +26,7 @@ from contracts.events import (
 from notifier.errors import UnusableRecordError
 from notifier.metrics import Metrics
 from notifier.planner import Notice, Occurrence, Template, about, fold, plan
-from notifier.store.inward import Inward
+from notifier.store.inward import AnySnapshot, Inward, Kind
 from notifier.store.outward import Store
 from servicekit import pg
 from servicekit.kafka import DeadLetters, Record
@@ -48,6 +49,11 @@ _ACCESS_EVENT_TYPES: tuple[type[AnyAccessEvent], ...] = (
     ConnectionClosed,
     ConnectionCut,
 )
+_KINDS: Final[dict[str, Kind]] = {
+    topics.DIRECTORY_DEVICES.name: "device",
+    topics.DIRECTORY_ACCOUNTS.name: "account",
+    topics.DIRECTORY_CONTACTS.name: "contact",
+}
 _OLD_NEWS = timedelta(hours=24)
 """A first use that is found later is told nobody: the topic was read from an earlier place."""
 
@@ -78,12 +84,8 @@ class Consumer:
         snapshots = [
             record for record in records if record.topic not in {self._events_topic, self._access_topic}
         ]
-        for record in snapshots:
-            try:
-                await self._apply_snapshot(inward, record)
-            except (DecodeError, UnusableRecordError) as error:
-                await self._set_aside(record, error)
         if snapshots:
+            await self._apply_snapshots(inward, snapshots)
             await inward.look_again()
         touched = await self._apply_events(inward, events) if events else set[UUID]()
         touched |= await self._apply_accesses(inward, accesses) if accesses else set[UUID]()
@@ -170,31 +172,24 @@ class Consumer:
             due.append((notice, str(event_id)))
         await inward.add_notices(due)
 
-    async def _apply_snapshot(self, inward: Inward, record: Record) -> None:
-        topic = record.topic.removeprefix(self._prefix)
-        key = _key(record)
-        if record.value is None:
-            if topic == topics.DIRECTORY_DEVICES.name:
-                await inward.delete_snapshot("device", key)
-            elif topic == topics.DIRECTORY_ACCOUNTS.name:
-                await inward.delete_snapshot("account", key)
+    async def _apply_snapshots(self, inward: Inward, records: list[Record]) -> None:
+        """Keep what directories say: of each key the last record, after what is kept of it here was forgotten
+        if it was gone in between."""
+        latest: dict[Kind, dict[str, AnySnapshot]] = {}
+        for record in records:
+            kind = _KINDS[record.topic.removeprefix(self._prefix)]
+            try:
+                key, snapshot = _snapshot(kind, record)
+            except (DecodeError, UnusableRecordError) as error:
+                await self._set_aside(record, error)
+                continue
+            if snapshot is None:
+                latest.get(kind, {}).pop(key, None)
+                await inward.delete_snapshot(kind, key)
             else:
-                contact_id = _uuid(key, "INVALID_KEY", "The key is no contact id.")
-                await inward.delete_snapshot("contact", str(contact_id))
-            return
-        snapshot: DeviceSnapshot | AccountSnapshot | ContactSnapshot
-        if topic == topics.DIRECTORY_DEVICES.name:
-            _, snapshot = codec.decode_as(record.value, DeviceSnapshot)
-            identity = snapshot.device_id
-        elif topic == topics.DIRECTORY_ACCOUNTS.name:
-            _, snapshot = codec.decode_as(record.value, AccountSnapshot)
-            identity = snapshot.account_id
-        else:
-            _, snapshot = codec.decode_as(record.value, ContactSnapshot)
-            identity = str(snapshot.contact_id)
-        if identity != key:
-            raise UnusableRecordError("INVALID_KEY", "The key is not the id of what the value describes.")
-        await inward.save_snapshot(snapshot)
+                latest.setdefault(kind, {})[key] = snapshot
+        for kind, found in latest.items():
+            await inward.save_snapshots(kind, found)
 
     async def _set_aside(self, record: Record, error: DecodeError | UnusableRecordError) -> None:
         await self._dead_letters.put(record, error.code, str(error))
@@ -227,6 +222,29 @@ def _occurrence(record: Record) -> tuple[Envelope, Occurrence]:
         event=event,
         operation=operation if operation and device_id == event.device_id else None,
     )
+
+
+def _snapshot(kind: Kind, record: Record) -> tuple[str, AnySnapshot | None]:
+    """The id of what a record describes, and what it says."""
+    key = _key(record)
+    if kind == "contact":
+        key = str(_uuid(key, "INVALID_KEY", "The key is no contact id."))
+    if record.value is None:
+        return key, None
+    snapshot: AnySnapshot
+    match kind:
+        case "device":
+            _, snapshot = codec.decode_as(record.value, DeviceSnapshot)
+            identity = snapshot.device_id
+        case "account":
+            _, snapshot = codec.decode_as(record.value, AccountSnapshot)
+            identity = snapshot.account_id
+        case "contact":
+            _, snapshot = codec.decode_as(record.value, ContactSnapshot)
+            identity = str(snapshot.contact_id)
+    if identity != _key(record):
+        raise UnusableRecordError("INVALID_KEY", "The key is not the id of what the value describes.")
+    return key, snapshot
 
 
 def _require_storable(time: datetime | None) -> None:

@@ -18,11 +18,11 @@ from typing import Final, Literal, Protocol
 import structlog
 
 from notifier.errors import DeferredError, HandoverError, RefusedError
-from notifier.marking import Marker
 from notifier.metrics import Metrics
 from notifier.planner import INVITING, Channel, link_ends_at, still_due, undeliverable
 from notifier.settings import Settings
 from notifier.store.outward import Claimed, Item, Store
+from notifier.together import Looker, Marker
 from servicekit import pg
 from servicekit.logging import get_logger
 from servicekit.telemetry import correlated
@@ -32,7 +32,8 @@ log = get_logger(__name__)
 _STOP_SECONDS: Final = 3.0
 _JITTER: Final = 0.2
 _INTERNAL: Final = "INTERNAL"
-_GATHER_SECONDS: Final = 0.003
+_GATHER_SECONDS: Final = 0.025
+"""So long at most free workers wait until they are half of all: a claim for many costs what one costs."""
 
 
 class Way(Protocol):
@@ -61,16 +62,24 @@ def retry_delay(failures: int, *, first: float, most: float, jitter: float) -> t
 class Deliveries:
     """The sending side of one way in one process, see `run`.
 
-    ``at_once`` messages are handed over at one time; twice as many are worked on, and of one lane half.
+    ``at_once`` messages are handed over at one time; three times as many are worked on, and of one lane half.
     """
 
     def __init__(
-        self, way: Way, *, store: Store, marker: Marker, metrics: Metrics, settings: Settings, at_once: int
+        self,
+        way: Way,
+        *,
+        store: Store,
+        marker: Marker,
+        looker: Looker,
+        metrics: Metrics,
+        settings: Settings,
+        at_once: int,
     ) -> None:
-        self._way, self._store, self._marker = way, store, marker
+        self._way, self._store, self._marker, self._looker = way, store, marker, looker
         self._metrics, self._settings = metrics, settings
         self._claim_duration = timedelta(seconds=settings.claim_seconds)
-        self._workers = 2 * at_once if at_once > 1 else 1
+        self._workers = 3 * at_once if at_once > 1 else 1
         self._lane_most = max(1, at_once // 2)
         self._wake = asyncio.Event()
         self._lanes: Counter[str] = Counter()
@@ -102,9 +111,8 @@ class Deliveries:
 
     async def _start_next(self) -> None:
         """Claim for the workers that are free and start them, or wait until there may be something to do."""
+        await self._gather()
         self._wake.clear()
-        if 0 < self._workers - len(self._open) < self._workers // 4:
-            await asyncio.sleep(_GATHER_SECONDS)  # a claim for several costs what it costs for one
         free = self._workers - len(self._open)
         if free:
             claimed_until = asyncio.get_running_loop().time() + self._settings.claim_seconds
@@ -118,6 +126,14 @@ class Deliveries:
             if groups:
                 return
         await self._wait()
+
+    async def _gather(self) -> None:
+        """While others work, wait until half of the workers are free, or for a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GATHER_SECONDS):
+                while len(self._open) > self._workers // 2:
+                    self._wake.clear()
+                    await self._wake.wait()
 
     async def _wait(self) -> None:
         """Until a worker is free, something was planned, or something becomes due."""
@@ -144,7 +160,7 @@ class Deliveries:
         ):
             try:
                 async with asyncio.timeout_at(claimed_until) as claim, self._renewed(group, claim):
-                    items = await self._store.items(group)
+                    items = await self._looker(group)
                     if items:
                         with correlated(items[0].correlation_id):
                             await self._try(group, items, claim)
@@ -155,9 +171,7 @@ class Deliveries:
             except Exception:
                 log.exception("delivery_failed_unexpectedly")
                 with contextlib.suppress(*pg.TRANSIENT):
-                    await self._put_off(
-                        group, await self._store.items(group), DeferredError(_INTERNAL, "A bug.")
-                    )
+                    await self._put_off(group, await self._looker(group), DeferredError(_INTERNAL, "A bug."))
 
     async def _try(self, group: Claimed, items: list[Item], claim: asyncio.Timeout) -> None:
         going: list[Item] = []
@@ -173,7 +187,7 @@ class Deliveries:
         try:
             async with self._way.sent(going):
                 claim.reschedule(None)  # it is out: nothing may keep us from marking it
-                await self._marker.mark([item.delivery_id for item in going])
+                await self._marker([item.delivery_id for item in going])
                 self._metrics.finished.labels(self.channel, "sent").inc(len(going))
                 self._report("notice_sent", going)
         except DeferredError as error:

@@ -49,9 +49,18 @@ class Renderer:
         """The mail to ``address`` (canonical) about one or several notices to one reader, with links that
         accept or reject each invitation as it is now."""
         chosen = spoken(language)
-        text_message = message(Voice(chosen, html=False), items, self.link)
+        made: dict[tuple[int, str], str] = {}
+
+        def link(told: Told, purpose: str) -> str:
+            """Both texts of a mail have the same links; to sign one is a good part of the work."""
+            key = (id(told), purpose)
+            if key not in made:
+                made[key] = self.link(told, purpose)
+            return made[key]
+
+        text_message = message(Voice.of(chosen, html=False), items, link)
         html_message = replace(
-            message(Voice(chosen, html=True), items, self.link), subject=text_message.subject
+            message(Voice.of(chosen, html=True), items, link), subject=text_message.subject
         )
         unsubscribe_url = self.unsubscribe_url(items)
         return Letter(

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_NAME = 60
 UNNAMED = "(no name)"
@@ -40,6 +41,7 @@ def clean(text: str, limit: int = MAX_NAME) -> str:
     return line[:end].rstrip() + "…"
 
 
+@lru_cache(maxsize=2000)
 def shown(text: str, limit: int = MAX_NAME) -> str:
     """`clean`, and such that no mail program makes a link of any part of it; never empty.
 

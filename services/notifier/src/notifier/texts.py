@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from contracts.contacts import InvalidAddressError, canonical_address, display_address
+from contracts.contacts import display_address
+from notifier.addresses import is_canonical
 from notifier.catalogue import Voice, marked
 from notifier.names import shown
 from notifier.planner import INVITING, TO_SHARER, Invitation, Notice, Template, end_of, link_ends_at
@@ -16,7 +17,8 @@ MAX_ITEMS: Final = 25
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One notice with what is known of it: names are as strangers wrote them, None is what is unknown."""
+    """One notice with what is known of it: names are as strangers wrote them, addresses are canonical; None
+    is what is unknown."""
 
     notice: Notice
     invitation: Invitation
@@ -83,11 +85,8 @@ def _names(voice: Voice, told: Told) -> dict[str, str]:
 
 
 def _presentable(address: str | None) -> str | None:
-    """An address as people write it; None when there is none or it is not well-formed."""
-    try:
-        return None if address is None else display_address(canonical_address(address))
-    except InvalidAddressError:
-        return None
+    """A canonical address as people write it; None when there is none or it is not well-formed."""
+    return display_address(address) if address is not None and is_canonical(address) else None
 
 
 _SUBJECTS: Final[Mapping[Template, str]] = {

@@ -90,7 +90,7 @@ class SmsWay:
 
 def short_message(items: Sequence[Told], language: str | None, url: str) -> str:
     """The text of an SMS: what it is about, cut to fit, and where to go."""
-    voice = Voice(spoken(language), html=False)
+    voice = Voice.of(spoken(language), html=False)
     line = spelled(message(voice, items, lambda _told, _purpose: url).subject)
     ending = f": {url}"
     while (septets(line + ending) or 0) > MAX_SEPTETS and line:
@@ -107,7 +107,9 @@ class _Pushed:
     def words(self, items: Sequence[Item]) -> Message:
         """What is said, as plain text."""
         return message(
-            Voice(spoken(items[0].language), html=False), [told(item) for item in items], self._renderer.link
+            Voice.of(spoken(items[0].language), html=False),
+            [told(item) for item in items],
+            self._renderer.link,
         )
 
     def data(self, items: Sequence[Item]) -> dict[str, str]:

@@ -16,12 +16,14 @@ from typing import Final
 
 import aiosmtplib
 
-from contracts.contacts import canonical_address, display_address, is_phone
+from contracts.contacts import display_address, is_phone
+from notifier.addresses import is_canonical
 from notifier.errors import DeferredError, RefusedError
 from notifier.settings import Settings, parse_sender
 
 _VISIBLE = re.compile(r"^[\x21-\x7e]{1,128}$")
 _HEADER_LIMIT = 200
+_ONE_LINE = 60
 _GONE: Final = re.compile(r"5\.(1\.\d+|2\.1)\b")
 _ENHANCED: Final = re.compile(r"5\.\d+\.\d+\b")
 _IDLE_SECONDS: Final = 20.0
@@ -53,11 +55,8 @@ def recipient_address(canonical: str) -> Address:
     Raises:
         RefusedError: ``UNSUPPORTED_ADDRESS``: not one that a mail can be sent to.
     """
-    try:
-        if canonical_address(canonical) != canonical or is_phone(canonical):
-            raise ValueError
-    except ValueError:
-        raise RefusedError("UNSUPPORTED_ADDRESS", "The contact's address is not an e-mail address.") from None
+    if not is_canonical(canonical) or is_phone(canonical):
+        raise RefusedError("UNSUPPORTED_ADDRESS", "The contact's address is not an e-mail address.")
     username, _, domain = display_address(canonical).rpartition("@")
     return Address(username=username, domain=domain)
 
@@ -72,12 +71,11 @@ def message_id(key: str, domain: str) -> str:
     return f"<{hashlib.sha256(key.encode()).hexdigest()[:40]}@{domain}>"
 
 
-def build_message(letter: Letter, sender: Address, now: datetime) -> bytes:
-    """The message as text and HTML alternatives, all headers set; raises as `recipient_address`.
+def build_message(letter: Letter, sender: Address, to: Address, now: datetime) -> bytes:
+    """The message as text and HTML alternatives, all headers set.
 
     It is put together here and not by `email.message`, which takes ten times as long for the same bytes.
     """
-    to = recipient_address(letter.recipient)
     boundary = f"=_{hashlib.sha256(letter.key.encode()).hexdigest()[:32]}"
     headers = [
         f"From: {sender}",
@@ -104,6 +102,8 @@ def build_message(letter: Letter, sender: Address, now: datetime) -> bytes:
 
 def _encoded(text: str) -> str:
     """An unstructured header's value (RFC 2047), folded."""
+    if text.isascii() and len(text) <= _ONE_LINE:
+        return text
     charset = "us-ascii" if text.isascii() else "utf-8"
     return Header(text, charset, maxlinelen=76, header_name="Subject").encode(linesep="\r\n")
 
@@ -142,14 +142,11 @@ class EmailChannel:
                 after the message and before the answer: the one window in which a mail can come twice).
             RefusedError: the recipient or the message was refused for good (5xx to RCPT or DATA).
         """
-        message = build_message(letter, self._sender, now)
         to = recipient_address(letter.recipient)
+        message = build_message(letter, self._sender, to, now)
         async with self._slots:
-            connection = await self._hand_over(message, to)
-        try:
-            yield
-        finally:
-            self._keep(connection)
+            self._keep(await self._hand_over(message, to))
+        yield
 
     async def close(self) -> None:
         """Say farewell on the connections that nobody uses."""

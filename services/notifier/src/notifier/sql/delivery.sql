@@ -7,7 +7,7 @@ select * from claim_deliveries($1, $2, $3, $4, $5, $6, $7)
 select extract(epoch from min(due_at) - now())::float8 from delivery where state = 'due' and channel = $1
 
 -- name: delivery_facts
--- delivery, at the moment of sending. Primary keys, account_by_address.
+-- delivery, at the moment of sending: for all that are about to be. Primary keys, account_by_address.
 select
     d.delivery_id, d.target, d.attempts, d.created_at, now() as looked_at, q.endpoint, q.public_key, q.auth_secret,
     n.notice_id, n.event_id, n.reader, n.contact_id, n.account_id, n.template, n.share_id, n.device_id,
@@ -16,29 +16,30 @@ select
     i.state, i.invitation_version, i.announced_version, i.terms, i.expires_at, i.account_id as accepted_by,
     i.notify, i.reminder_at,
     device.name as device_name, device.service_names,
-    owner.name as owner_name, owner.verified_emails[1] as owner_email,
+    owner.name as owner_name, owner.addresses[1] as owner_address,
     c.address as contact_address,
     case when n.account_id is null then c.address else person.addresses[1] end as address,
     s.language, person.account_id as person_account
-from delivery as d
+from unnest($1::uuid[], $2::uuid[]) as held (delivery_id, claim)
+join delivery as d on d.delivery_id = held.delivery_id and d.claim = held.claim and d.state = 'due'
 join notice as n using (notice_id)
 join invitation as i using (share_id)
 left join device on device.device_id = n.device_id
 left join account as owner on owner.account_id = n.owner_account_id
 left join contact as c on c.contact_id = n.contact_id
 left join lateral (
-    select a.*
-    from account as a
-    where case
-        when n.account_id is not null then a.account_id = n.account_id
-        else a.addresses @> array[c.address]
-    end
-    order by a.account_id
-    limit 1
+    select a.* from account as a where a.account_id = n.account_id
+    union all
+    (
+        select a.*
+        from account as a
+        where n.account_id is null and a.addresses @> array[c.address]
+        order by a.account_id
+        limit 1
+    )
 ) as person on true
 left join account_setting as s on s.account_id = person.account_id
 left join push_subscription as q on d.target <> '' and q.subscription_id::text = d.target
-where d.delivery_id = any($1::uuid[]) and d.claim = $2 and d.state = 'due'
 order by n.created_at, n.event_time, d.delivery_id
 
 -- name: renew_claims

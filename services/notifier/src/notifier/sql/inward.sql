@@ -115,18 +115,24 @@ returning
     share_id, device_id, contact_id, owner_account_id, state, invitation_version, announced_version, terms,
     expires_at, account_id, notify, reminder_at
 
--- name: save_device
--- consumer. Primary key of device.
-insert into device (device_id, name, service_names) values ($1, $2, $3)
+-- name: save_devices
+-- consumer, once a batch. Primary key of device.
+insert into device (device_id, name, service_names)
+select * from unnest($1::text[], $2::text[], $3::jsonb[])
 on conflict (device_id) do update set name = excluded.name, service_names = excluded.service_names
 
 -- name: delete_device
 -- consumer. Primary key of device.
 delete from device where device_id = $1
 
--- name: save_account
--- consumer. Primary key of account. Another first address may be one that takes mail.
-insert into account (account_id, name, verified_emails, addresses) values ($1, $2, $3, $4)
+-- name: save_accounts
+-- consumer, once a batch. Primary key of account. Another first address may be one that takes mail. Arrays of
+-- arrays must be even, so that the addresses come as JSON.
+insert into account (account_id, name, verified_emails, addresses)
+select
+    said.account_id, said.name, array(select jsonb_array_elements_text(said.verified_emails)),
+    array(select jsonb_array_elements_text(said.addresses))
+from unnest($1::text[], $2::text[], $3::jsonb[], $4::jsonb[]) as said (account_id, name, verified_emails, addresses)
 on conflict (account_id) do update set
     name = excluded.name,
     verified_emails = excluded.verified_emails,
@@ -144,9 +150,10 @@ with
     subscriptions as (delete from push_subscription where account_id = $1)
 delete from account where account_id = $1
 
--- name: save_contact
--- consumer. Primary key of contact.
-insert into contact (contact_id, address) values ($1, $2)
+-- name: save_contacts
+-- consumer, once a batch. Primary key of contact.
+insert into contact (contact_id, address)
+select * from unnest($1::uuid[], $2::text[])
 on conflict (contact_id) do update set address = excluded.address
 
 -- name: delete_contact

@@ -46,14 +46,15 @@ left join device as d on d.device_id = n.device_id
 left join account as owner on owner.account_id = n.owner_account_id
 left join contact as c on c.contact_id = n.contact_id
 left join lateral (
-    select a.*
-    from account as a
-    where case
-        when n.account_id is not null then a.account_id = n.account_id
-        else a.addresses @> array[c.address]
-    end
-    order by a.account_id
-    limit 1
+    select a.* from account as a where a.account_id = n.account_id
+    union all
+    (
+        select a.*
+        from account as a
+        where n.account_id is null and a.addresses @> array[c.address]
+        order by a.account_id
+        limit 1
+    )
 ) as person on true
 left join account_setting as s on s.account_id = person.account_id
 order by n.route_at

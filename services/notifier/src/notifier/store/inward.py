@@ -13,6 +13,9 @@ from notifier.planner import Invitation, Notice
 from notifier.store.rows import invitation_of
 from servicekit import pg
 
+AnySnapshot = DeviceSnapshot | AccountSnapshot | ContactSnapshot
+Kind = Literal["device", "account", "contact"]
+
 ROUTES = "routes"
 """What a notification about notices to be routed says; one about deliveries names its channel."""
 
@@ -63,7 +66,7 @@ class Inward:
 
     async def add_notices(self, notices: Sequence[tuple[Notice, str]]) -> None:
         """Insert notices (with their correlation ids); what was planned before stays as it is. All instances
-        wake up at the commit."""
+        wake up at the commit, if any is to be told outside the inbox."""
         if not notices:
             return
         items = [notice for notice, _ in notices]
@@ -84,7 +87,8 @@ class Inward:
             [item.operation for item in items],
             [correlation_id for _, correlation_id in notices],
         )
-        await self._connection.execute(self._sql["announce"], ROUTES)
+        if any(item.outside for item in items):
+            await self._connection.execute(self._sql["announce"], ROUTES)
 
     async def look_again(self) -> None:
         """Names or addresses have come: what waits for some is looked at again now."""
@@ -111,30 +115,34 @@ class Inward:
         """Shares whose end is to be announced now; nobody else gets them."""
         return [invitation_of(row) for row in await self._connection.fetch(self._sql["due_reminders"])]
 
-    async def save_snapshot(self, snapshot: DeviceSnapshot | AccountSnapshot | ContactSnapshot) -> None:
-        """Insert or replace what a directory says."""
-        match snapshot:
-            case DeviceSnapshot():
-                names = {item.service_id: item.name for item in snapshot.services}
-                await self._connection.execute(
-                    self._sql["save_device"], snapshot.device_id, snapshot.name, json.dumps(names)
-                )
-            case AccountSnapshot():
-                await self._connection.execute(
-                    self._sql["save_account"],
-                    snapshot.account_id,
-                    snapshot.name,
-                    list(snapshot.verified_emails),
-                    _canonical((*snapshot.verified_emails, *snapshot.verified_phones)),
-                )
-            case ContactSnapshot():
-                await self._connection.execute(
-                    self._sql["save_contact"], snapshot.contact_id, snapshot.address
-                )
-
-    async def delete_snapshot(self, kind: Literal["device", "account", "contact"], key: str) -> None:
+    async def delete_snapshot(self, kind: Kind, key: str) -> None:
         """Forget what a directory no longer has, and all that is kept of it here."""
         await self._connection.execute(self._sql[f"delete_{kind}"], key)
+
+    async def save_snapshots(self, kind: Kind, latest: Mapping[str, AnySnapshot]) -> None:
+        """Insert or replace what a directory says, by id; each is of ``kind``."""
+        rows = [_columns(latest[key]) for key in sorted(latest)]
+        if rows:
+            await self._connection.execute(
+                self._sql[f"save_{kind}s"], *(list(column) for column in zip(*rows, strict=True))
+            )
+
+
+def _columns(snapshot: AnySnapshot) -> tuple[object, ...]:
+    match snapshot:
+        case DeviceSnapshot():
+            names = {item.service_id: item.name for item in snapshot.services}
+            return snapshot.device_id, snapshot.name, json.dumps(names)
+        case AccountSnapshot():
+            addresses = _canonical((*snapshot.verified_emails, *snapshot.verified_phones))
+            return (
+                snapshot.account_id,
+                snapshot.name,
+                json.dumps(snapshot.verified_emails),
+                json.dumps(addresses),
+            )
+        case ContactSnapshot():
+            return snapshot.contact_id, snapshot.address
 
 
 def _canonical(addresses: Iterable[str]) -> list[str]:

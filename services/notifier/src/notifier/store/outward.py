@@ -253,10 +253,20 @@ class Store:
         """In how many seconds something is due on a way; None: nothing is planned."""
         return await self.pool.fetchval(self._sql["next_due"], channel)
 
-    async def items(self, claimed: Claimed) -> list[Item]:
-        """What is claimed, as it is now; what has been lost since is not in it."""
-        rows = await self.pool.fetch(self._sql["delivery_facts"], list(claimed.delivery_ids), claimed.claim)
-        return [_item(row) for row in rows]
+    async def items(self, groups: Sequence[Claimed]) -> list[list[Item]]:
+        """What is claimed, as it is now, for each group; what has been lost since is not in it."""
+        rows = await self.pool.fetch(
+            self._sql["delivery_facts"],
+            [delivery_id for group in groups for delivery_id in group.delivery_ids],
+            [group.claim for group in groups for _ in group.delivery_ids],
+        )
+        places = {
+            delivery_id: place for place, group in enumerate(groups) for delivery_id in group.delivery_ids
+        }
+        found: list[list[Item]] = [[] for _ in groups]
+        for row in rows:
+            found[places[row["delivery_id"]]].append(_item(row))
+        return found
 
     async def renew(self, claimed: Claimed, duration: timedelta) -> bool:
         """Hold the claim for ``duration`` from now; False when it is lost."""
@@ -382,7 +392,7 @@ def _item(row: asyncpg.Record) -> Item:
         device_name=row["device_name"] or row["former_device_name"],
         service_names=json.loads(row["service_names"] or "{}"),
         owner_name=row["owner_name"],
-        owner_address=row["owner_email"],
+        owner_address=row["owner_address"],
         contact_address=row["contact_address"],
         address=row["address"],
         language=row["language"],
