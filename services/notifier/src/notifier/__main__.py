@@ -17,6 +17,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("serve", help="plan and send notices until SIGTERM")
     verbs.add_parser("migrate", help="bring the tables of this service's schema up to date")
+    verbs.add_parser("openapi", help="print the OpenAPI document of the HTTP API")
     verbs.add_parser("check-config", help="print the settings in force, secrets hidden; 2 when unusable")
     redriving = verbs.add_parser("redrive", help="have deliveries that have failed for good tried again")
     redriving.add_argument("--code", help="only those that failed with this code (docs/errors.md)")
@@ -24,6 +25,9 @@ def main() -> None:
     arguments = parser.parse_args()
     verb: str = arguments.verb
 
+    if verb == "openapi":
+        sys.stdout.write(app.openapi())
+        return
     chosen = settings.load(Settings)
     if verb == "check-config":
         sys.stdout.write(settings.describe(chosen) + "\n")

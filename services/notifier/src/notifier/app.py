@@ -1,8 +1,9 @@
 """Puts the notifier together: the only place that knows concrete classes."""
 
+import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, cast
 
 import asyncpg
 import httpx
@@ -156,6 +157,22 @@ def build_api(
     for kind in kinds:
         app.add_exception_handler(kind, unavailable)
     return app
+
+
+def openapi() -> str:
+    """The OpenAPI document of the HTTP API, as JSON with sorted keys."""
+    described = create_app(NAME, {})
+    described.include_router(
+        http.build_router(
+            cast("InternalCallers", lambda: ""),  # the routes are described, none is served
+            cast("Inboxes", None),
+            link_secret="",
+            push_key=None,
+            push_hosts=(),
+            app_pushes=False,
+        )
+    )
+    return json.dumps(described.openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 async def redrive(settings: Settings, code: str | None, *, dry_run: bool) -> list[str]:

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from functools import cache
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -178,6 +178,25 @@ class Unsubscribed(BaseModel):
     kinds: list[Template]
 
 
+class ErrorBody(BaseModel):
+    """`code` is stable; `message` is for a person and says what to do."""
+
+    code: str
+    message: str
+
+
+class ErrorAnswer(BaseModel):
+    """What every refusal is answered with (docs/errors.md)."""
+
+    error: ErrorBody
+
+
+_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": ErrorAnswer, "description": "Refused; see `error.code`."}
+    for status in (401, 404, 413, 422, 503)
+}
+
+
 @cache
 def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
@@ -193,7 +212,7 @@ def build_router(
     app_pushes: bool,
 ) -> APIRouter:
     """The endpoints; ``callers`` tells for whom; ``push_key`` is what browsers subscribe with."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", responses=_REFUSALS)
     router.include_router(_inbox(callers, inboxes))
     router.include_router(_preferences(callers, inboxes, link_secret))
     router.include_router(_subscriptions(callers, inboxes, push_key, push_hosts, app_pushes=app_pushes))

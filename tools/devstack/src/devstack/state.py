@@ -35,7 +35,7 @@ class Secrets(BaseModel):
     registry_token: str
     access_key_secret: str
     push_key: str = Field(default_factory=lambda: keys.new_internal_key()[0])
-    """Absent in directories of earlier versions: then one is made at each start."""
+    """Absent in directories of earlier versions: then one is made, and kept."""
 
 
 class StateDirectory:
@@ -141,7 +141,10 @@ class StateDirectory:
     def load_secrets(self) -> Secrets:
         """The secrets of this directory; generated when there are none."""
         try:
-            return Secrets.model_validate_json(self._secrets.read_text())
+            found = Secrets.model_validate_json(self._secrets.read_text())
+            if found.model_fields_set < Secrets.model_fields.keys():
+                _write(self._secrets, found.model_dump_json(indent=2))
+            return found
         except FileNotFoundError:
             pass
         except ValidationError:

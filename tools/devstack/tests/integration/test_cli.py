@@ -1,5 +1,6 @@
 """What the verbs of ./latchkey say to a person, where no whole stack is needed."""
 
+import json
 import os
 import shutil
 import signal
@@ -160,3 +161,14 @@ async def test_a_checkout_may_lie_in_a_path_with_spaces(
     connection = await asyncpg.connect(postgres_cluster.dsn("spaced", "notifier"))
     await connection.close()
     postgres_cluster.drop("spaced")
+
+
+def test_a_directory_of_an_earlier_version_gets_a_key_for_pushes_that_stays(state: StateDirectory) -> None:
+    """Browsers have subscribed with the key: with another one, all their subscriptions are void."""
+    state.load_secrets()
+    kept = state.path / "secrets.json"
+    earlier = {name: value for name, value in json.loads(kept.read_text()).items() if name != "push_key"}
+    kept.write_text(json.dumps(earlier))
+    first = state.load_secrets()
+    assert state.load_secrets() == first
+    assert first.link_secret == earlier["link_secret"]
