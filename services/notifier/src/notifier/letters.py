@@ -2,11 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from mjml import mjml2html
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from contracts.links import InvitationLink, sign_link
 from notifier.catalogue import Voice, spoken
@@ -16,26 +13,19 @@ from notifier.texts import Told, message
 from notifier.unsubscribing import sign
 
 
-@cache
-def _html_layout() -> str:
-    """The HTML layout, made of MJML once."""
-    return mjml2html(resources.files("notifier").joinpath("templates/layout.mjml").read_text())
-
-
 class Renderer:
     """Makes letters; ``public_url`` has no slash at its end."""
 
     def __init__(self, *, public_url: str, link_secret: str) -> None:
         self._public_url, self._link_secret = public_url, link_secret
-        plain = Environment(  # noqa: S701 - plain text; the HTML layout's own environment escapes
+        environment = Environment(
             loader=PackageLoader("notifier"),
+            autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._text = plain.get_template("layout.txt")
-        escaping = Environment(autoescape=True, undefined=StrictUndefined)
-        self._html = escaping.from_string(_html_layout())
+        self._text, self._html = map(environment.get_template, ("layout.txt", "layout.html"))
 
     def letter(
         self,

@@ -236,7 +236,7 @@ def test_the_headers_tell_who_wrote_it_and_that_a_machine_did() -> None:
 def test_a_hostile_name_adds_no_header_no_markup_and_no_link(name: str) -> None:
     plain = parsed(letter())
     terms = Terms(scope=SomeServices(services={"s1": "all"}))
-    calm = Page(letter(terms=terms, services={"s1": "SSH"}).html)
+    calm = Page(letter(terms=terms, services={"s1": "SSH"}, sharer_address=None).html)
     mail = parsed(letter(name, name, terms, services={"s1": name}, sharer_address=name))
     page = Page(part(mail, "html"))
     assert mail.keys() == plain.keys()
@@ -257,9 +257,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert not {"src", "background", "srcset"} & {name for name, _ in page.attributes}
     assert "url(" not in letter().html
     assert "@import" not in letter().html
-    assert re.findall(r"https?://(?!share\.example\.com/)[^\s\"<]+", letter().html) == [
-        "http://www.w3.org/1999/xhtml"
-    ]
+    assert not re.findall(r"https?://(?!share\.example\.com/)[^\s\"<]+", letter().html)
 
 
 def test_a_long_list_of_services_is_counted_not_listed() -> None:
