@@ -28,6 +28,7 @@ from portal.visiting import Visitors
 from servicekit import pg
 from servicekit.auth import InternalTokens, OidcVerifier
 from servicekit.http import create_app
+from servicekit.limiting import Frequency
 
 NAME = "portal"
 """How the portal names itself to other services: the issuer of internal tokens."""
@@ -73,7 +74,14 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
         visitors = Visitors(sessions, cookies)
         authentication = Authentication(bearer_tokens, access_keys, settings.signed_hosts, sessions, cookies)
         app.include_router(
-            graphql_http.router(build_schema(), authentication, peers, access_keys, Aliases(pool))
+            graphql_http.router(
+                build_schema(),
+                authentication,
+                peers,
+                access_keys,
+                Aliases(pool),
+                frequency=Frequency(settings.requests_per_minute),
+            )
         )
         app.include_router(changes.router(authentication, read_streams))
         app.include_router(history_csv.router(authentication, peers.read_api))

@@ -5,6 +5,7 @@
     ├── Unavailable             UNAVAILABLE: another service or the database does not answer
     ├── InvalidRequest          INVALID_REQUEST: an argument that cannot be used
     ├── LimitReached            LIMIT_REACHED: more of something than one account may have
+    ├── AskedTooOften           RATE_LIMITED: more GraphQL requests in a minute than one account may send
     ├── AccessKeyNotFound       ACCESS_KEY_NOT_FOUND: no such key among the caller's
     ├── InvalidPosition         INVALID_POSITION: a consistency token that is none
     ├── InvalidJson             INVALID_JSON: the body of a GraphQL request is not what it must be
@@ -54,6 +55,16 @@ class LimitReached(_Coded):
     """There are as many as may be."""
 
     default_code, default_status = "LIMIT_REACHED", 400
+
+
+class AskedTooOften(_Coded):
+    """This account has sent too many requests in a minute. Wait as long as Retry-After says."""
+
+    default_code, default_status = "RATE_LIMITED", 429
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(details={"retry_after_seconds": seconds})
+        self.headers = {"Retry-After": str(seconds)}
 
 
 class AccessKeyNotFound(_Coded):

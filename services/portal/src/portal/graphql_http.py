@@ -29,15 +29,17 @@ from portal.access_keys import AccessKeys
 from portal.aliases import Aliases
 from portal.authentication import Authentication
 from portal.context import Context, Peers, error_extensions
-from portal.errors import InvalidJson, InvalidPosition, InvalidRequest, MethodNotAllowed
+from portal.errors import AskedTooOften, InvalidJson, InvalidPosition, InvalidRequest, MethodNotAllowed
 from portal.metrics import GRAPHQL_REQUESTS, GRAPHQL_SECONDS
 from servicekit.http import ApiError
+from servicekit.limiting import Frequency
 from servicekit.logging import get_logger
 
 log = get_logger(__name__)
 
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 _KEY: Final = re.compile(r"^[\x21-\x7e]{1,128}$")
+_OUTCOMES: Final = {401: "unauthenticated", 403: "unauthenticated", 429: "refused"}
 _SEPARATORS: Final = (",", ":")
 
 
@@ -52,7 +54,13 @@ class _Document(BaseModel):
 
 
 def router(
-    schema: Schema, authentication: Authentication, peers: Peers, access_keys: AccessKeys, aliases: Aliases
+    schema: Schema,
+    authentication: Authentication,
+    peers: Peers,
+    access_keys: AccessKeys,
+    aliases: Aliases,
+    *,
+    frequency: Frequency,
 ) -> APIRouter:
     """The GraphQL endpoint."""
     routes = APIRouter()
@@ -69,11 +77,12 @@ def router(
         with GRAPHQL_SECONDS.time():
             try:
                 context = await _context(request, authentication, peers, access_keys, aliases)
+                seconds = await frequency.spend(context.account_id)
+                if seconds:
+                    raise AskedTooOften(seconds)
                 document = await _document(request)
             except ApiError as error:
-                GRAPHQL_REQUESTS.labels(
-                    outcome="unauthenticated" if error.status in (401, 403) else "malformed"
-                ).inc()
+                GRAPHQL_REQUESTS.labels(outcome=_OUTCOMES.get(error.status, "malformed")).inc()
                 return _answer({"errors": [_coded(error)]}, error.status, error.headers)
             return await _run(schema, document, context)
 

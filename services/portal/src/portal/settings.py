@@ -67,6 +67,11 @@ class Settings(PostgresSettings, ServiceSettings):
         description="Host names (with a port if there is one) that a signed request may name as its host; "
         "empty: the portal's own and api.remote.it.",
     )
+    requests_per_minute: int = Field(
+        1_200,
+        ge=1,
+        description="How many GraphQL requests an account may send in a minute, for each process.",
+    )
     session_hours: int = Field(
         12, ge=1, le=720, description="How long a sign-in in the browser lasts, in hours."
     )

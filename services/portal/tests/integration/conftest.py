@@ -266,6 +266,7 @@ async def environment(
         "LATCHKEY_REGISTRY_URL": f"{peer_server.url}/registry",
         "LATCHKEY_REGISTRY_TOKEN": REGISTRY_TOKEN,
         "LATCHKEY_NOTIFIER_URL": f"{peer_server.url}/notifier",
+        "LATCHKEY_REQUESTS_PER_MINUTE": "100000",
     }
     postgres_cluster.drop(name)
 

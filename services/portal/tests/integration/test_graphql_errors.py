@@ -9,6 +9,8 @@ import pytest
 from graphql import get_introspection_query
 
 from devstack.issuer import IssuerServer
+from portal.app import build
+from portal.settings import Settings
 
 Send = Callable[..., Awaitable[httpx.Response]]
 Asked = list[dict[str, Any]]
@@ -203,3 +205,26 @@ async def test_a_bug_shows_nothing_of_our_insides(
     assert code_of(answer) == "INTERNAL"
     assert "secret" not in answer.text
     assert asked
+
+
+async def test_reading_without_end_is_slowed(
+    environment: dict[str, str], peers: object, issuer: IssuerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del peers  # the services, as every test finds them
+    for name, value in {**environment, "LATCHKEY_REQUESTS_PER_MINUTE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    async with build(Settings()) as app:  # pyright: ignore[reportCallIssue] - filled from the environment
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="https://portal.example.test") as client:
+
+            async def ask(account: str) -> httpx.Response:
+                token = {"Authorization": f"Bearer {issuer.token(account)}"}
+                return await client.post("/graphql/v1", json={"query": "{ login { id } }"}, headers=token)
+
+            assert [(await ask("ann")).status_code for _ in range(3)] == [200] * 3
+            refused = await ask("ann")
+            assert (refused.status_code, code_of(refused)) == (429, "RATE_LIMITED")
+            seconds = int(refused.headers["retry-after"])
+            assert 1 <= seconds <= 120
+            assert refused.json()["errors"][0]["extensions"]["retryAfterSeconds"] == seconds
+            assert (await ask("bob")).status_code == 200, "each account for itself"
