@@ -1,8 +1,9 @@
 """One client of a door: a plain socket, or a TLS stream, read and answered in the same way.
 
 Client
-├── PlainClient   released as its socket, of which nothing further has been read
-└── TlsClient     released as its transport, which is not being read
+├── PlainClient        released as its socket, of which nothing further has been read
+└── TransportClient    released as its transport, which is not being read
+    └── TlsClient
 """
 
 import asyncio
@@ -127,26 +128,12 @@ class PlainClient(Client):
         self._sock.shutdown(socket.SHUT_WR)
 
 
-class TlsClient(Client):
-    """A client whose TLS is established."""
+class TransportClient(Client):
+    """A client that is read and written by a transport, whose protocol is ``inflow``."""
 
-    secure = True
-
-    def __init__(self, source: Address, transport: asyncio.Transport, stream: "_Stream") -> None:
+    def __init__(self, source: Address, transport: asyncio.Transport, inflow: "Inflow") -> None:
         super().__init__(source)
-        self._transport, self._stream = transport, stream
-
-    @classmethod
-    async def accept(cls, sock: socket.socket, source: Address, context: ssl.SSLContext) -> "TlsClient":
-        """Do the handshake; however it ends, the socket is taken care of.
-
-        Raises:
-            OSError: it failed (`ssl.SSLError` is one).
-        """
-        loop, stream = asyncio.get_running_loop(), _Stream()
-        # What it returns as the protocol is, under uvloop, its own.
-        transport, _ = await loop.connect_accepted_socket(lambda: stream, sock, ssl=context)
-        return cls(source, transport, stream)
+        self._transport, self._stream = transport, inflow
 
     async def receive(self) -> bytes:
         if self._unread:
@@ -155,7 +142,7 @@ class TlsClient(Client):
 
     async def send(self, data: bytes) -> None:
         if self._transport.is_closing():  # uvloop's would raise another error
-            raise ConnectionResetError("the TLS connection is closed")
+            raise ConnectionResetError("the connection is closed")
         self._transport.write(data)
         await self._stream.drained()
 
@@ -178,8 +165,26 @@ class TlsClient(Client):
         await self._stream.closed()
 
 
-class _Stream(asyncio.Protocol):
-    """What a TLS transport delivers, asked for piece by piece."""
+class TlsClient(TransportClient):
+    """A client whose TLS is established."""
+
+    secure = True
+
+    @classmethod
+    async def accept(cls, sock: socket.socket, source: Address, context: ssl.SSLContext) -> "TlsClient":
+        """Do the handshake; however it ends, the socket is taken care of.
+
+        Raises:
+            OSError: it failed (`ssl.SSLError` is one).
+        """
+        loop, inflow = asyncio.get_running_loop(), Inflow()
+        # What it returns as the protocol is, under uvloop, its own.
+        transport, _ = await loop.connect_accepted_socket(lambda: inflow, sock, ssl=context)
+        return cls(source, transport, inflow)
+
+
+class Inflow(asyncio.Protocol):
+    """What a transport delivers, asked for piece by piece."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -230,7 +235,7 @@ class _Stream(asyncio.Protocol):
         while not self._chunks:
             if self._ended:
                 if self._error is not None:
-                    raise ConnectionResetError("the TLS connection broke") from self._error
+                    raise ConnectionResetError("the connection broke") from self._error
                 return b""
             assert self._transport is not None
             self._news = self._loop.create_future()
@@ -249,7 +254,7 @@ class _Stream(asyncio.Protocol):
         if self._writable is not None:
             await asyncio.shield(self._writable)
         if self._lost.done():
-            raise ConnectionResetError("the TLS connection broke") from self._error
+            raise ConnectionResetError("the connection broke") from self._error
 
     async def closed(self) -> None:
         """Return when the transport is closed."""

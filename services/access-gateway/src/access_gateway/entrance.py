@@ -77,20 +77,21 @@ class Entrance:
                 self._gateway.refusals,
                 connections_per_account=settings.connections_per_account,
             )
-            access = AccessDoor(
-                connect=Connect(self._gateway, reception),
-                websocket=WebSocket(
-                    self._gateway,
-                    reception,
-                    origins=settings.web_origins,
-                    idle_seconds=settings.connection_idle_seconds,
-                ),
-            )
             rtsp = RtspDoor(
                 self._gateway,
                 reception,
                 self._passwords,
                 idle_seconds=settings.connection_idle_seconds,
+            )
+            access = AccessDoor(
+                connect=Connect(self._gateway, reception),
+                websocket=WebSocket(
+                    self._gateway,
+                    reception,
+                    rtsp=rtsp,
+                    origins=settings.web_origins,
+                    idle_seconds=settings.connection_idle_seconds,
+                ),
             )
             plans += [
                 ("access", settings.access_port, access, None),

@@ -17,6 +17,7 @@ from access_gateway.errors import (
 from access_gateway.policy import AccessRequest
 from access_gateway.ports import Ports
 from access_gateway.protocols.port import LATCH
+from access_gateway.protocols.rtsp.framed import PATH
 from access_gateway.protocols.rtsp.passwords import LIVES_SECONDS, StreamPasswords
 from access_gateway.server import Gateway
 from access_gateway.settings import Settings
@@ -102,9 +103,13 @@ class StreamFor(Order):
 
 
 class StreamPassword(Fact):
-    """How a player comes: one of the addresses, any user name, and the password until ``ends_at``."""
+    """How a player comes: one of the addresses, any user name, and the password until ``ends_at``.
+
+    ``web_urls`` are for players in a page, which speak RTSP in a WebSocket.
+    """
 
     urls: tuple[str, ...]
+    web_urls: tuple[str, ...]
     password: str
     ends_at: datetime
 
@@ -117,15 +122,18 @@ def streams(passwords: StreamPasswords, settings: Settings) -> APIRouter:
     callers = Depends(InternalCallers(settings.internal_keys, "access-gateway"))
     routes = APIRouter(prefix="/v1/stream-passwords")
     ports = {"rtsps": settings.rtsps_port, "rtsp": settings.rtsp_port}
+    web_ports = {"wss": settings.access_tls_port, "ws": settings.access_port} if settings.web_origins else {}
     host = f"[{settings.public_host}]" if ":" in settings.public_host else settings.public_host
 
     async def give(body: StreamFor, account_id: Annotated[str, callers]) -> StreamPassword:
         """A password for a player that cannot send a token."""
         urls = tuple(f"{scheme}://{host}:{port}/{body.service_id}" for scheme, port in ports.items() if port)
-        if not urls:
+        web_urls = tuple(f"{scheme}://{host}:{port}{PATH}" for scheme, port in web_ports.items() if port)
+        if not urls and not web_urls:
             raise UnavailableError("This gateway has no port for RTSP.")
         return StreamPassword(
             urls=urls,
+            web_urls=web_urls,
             password=passwords.give(account_id, body.service_id),
             ends_at=datetime.now(UTC) + timedelta(seconds=LIVES_SECONDS),
         )

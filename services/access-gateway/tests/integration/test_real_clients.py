@@ -113,9 +113,15 @@ def ssh_config(tmp_path: Path, proxy: str) -> Path:
     return config
 
 
-@pytest.mark.parametrize("by", ["socat", "connect-proxy"])
+@pytest.mark.parametrize("by", ["socat", "connect-proxy", "proxytunnel"])
 async def test_openssh_logs_in_copies_and_forwards(  # noqa: PLR0917 - fixtures by name
-    world: "World", devices: "Devices", doorway: "Doorway", sshd: int, tmp_path: Path, by: str
+    world: "World",
+    devices: "Devices",
+    doorway: "Doorway",
+    sshd: int,
+    tmp_path: Path,
+    by: str,
+    certificates: "Files",
 ) -> None:
     needs(by)
     await world.device("80:00:00:00:01:00:0A:01", ("127.0.0.1", sshd), service_id="80:00:00:00:01:00:0A:02")
@@ -124,6 +130,8 @@ async def test_openssh_logs_in_copies_and_forwards(  # noqa: PLR0917 - fixtures 
     proxy = {
         "socat": f"socat - PROXY:127.0.0.1:%h:%p,proxyport={port},proxyauth=ann:{token}",
         "connect-proxy": f"env HTTP_PROXY_PASSWORD={token} connect-proxy -H ann@127.0.0.1:{port} %h %p",
+        "proxytunnel": f"proxytunnel -q -E -C {certificates.ca} -p localhost:{doorway.tls} -d %h:%p "
+        f'-H "Proxy-Authorization: Bearer {token}"',
     }[by]
     config = ssh_config(tmp_path, proxy)
     host = host_name("80:00:00:00:01:00:0A:02")

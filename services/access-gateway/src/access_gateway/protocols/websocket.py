@@ -3,6 +3,8 @@
 A browser cannot set headers and learns no status of a handshake that failed. So it sends its token among the
 sub-protocols, ``bearer.<token>`` beside ``latchkey.v1``, and the handshake is completed before anything is
 decided: why not is told by a close code, 4000 and the HTTP status, with the error's code as its reason.
+
+``/v1/rtsp`` is the door of RTSP in a WebSocket: see `protocols.rtsp.framed`.
 """
 
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -13,12 +15,14 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from access_gateway.clients import Client
+from access_gateway.doors import Handle
 from access_gateway.errors import refusal
 from access_gateway.policy import AccessRequest, carried_by
 from access_gateway.protocols.access import Reception, positions_of
 from access_gateway.protocols.bridge import Bridge, Code, frames, quiet
 from access_gateway.protocols.head import BadRequestError, Head, token_of
 from access_gateway.protocols.names import service_id
+from access_gateway.protocols.rtsp import framed
 from access_gateway.refusals import RefusedError
 from access_gateway.server import Gateway
 from contracts.events import CutReason
@@ -41,24 +45,34 @@ class WebSocket:
     """Serves WebSocket handshakes."""
 
     def __init__(
-        self, gateway: Gateway, reception: Reception, *, origins: tuple[str, ...], idle_seconds: float
+        self,
+        gateway: Gateway,
+        reception: Reception,
+        *,
+        rtsp: Handle,
+        origins: tuple[str, ...],
+        idle_seconds: float,
     ) -> None:
-        self._gateway, self._reception = gateway, reception
+        self._gateway, self._reception, self._rtsp = gateway, reception, rtsp
         self._origins, self._idle_seconds = frozenset(origins), idle_seconds
 
     async def __call__(self, client: Client, head: Head) -> None:
-        """Relay to the service that the path names, until one of the two is done.
+        """Relay to the service that the path names, or serve RTSP, until one of the two is done.
 
         Raises:
             ApiError: before the handshake is done; after it, the close code tells.
         """
         target = urlsplit(head.target)
-        if not target.path.startswith(_PATH):
-            raise ApiError("NOT_FOUND", 404, f"WebSockets are at {_PATH}<service_id>.")
+        if not target.path.startswith(_PATH) and target.path != framed.PATH:
+            raise ApiError("NOT_FOUND", 404, f"WebSockets are at {_PATH}<service_id> and {framed.PATH}.")
         origin = head.one("origin")
         if origin and origin not in self._origins:
             raise ApiError("ORIGIN_NOT_ALLOWED", 403, "Pages of this origin may not connect here.")
-        await client.send(_accepted(head))
+        if target.path == framed.PATH:
+            await client.send(_accepted(head, framed.SUBPROTOCOL))
+            await framed.serve(client, self._rtsp)
+            return
+        await client.send(_accepted(head, SUBPROTOCOL))
         try:
             token = token_of(head.one("authorization")) or _token_among(head.all("sec-websocket-protocol"))
             account_id = await self._reception.admit(client, token)
@@ -93,11 +107,11 @@ class WebSocket:
                     connection.count(to_device=bridge.bytes_to_device, from_device=bridge.bytes_from_device)
 
 
-def _accepted(head: Head) -> bytes:
+def _accepted(head: Head, spoken: Subprotocol) -> bytes:
     """The response that completes the handshake; raises BadRequestError when it is none."""
     protocol = ServerProtocol(
-        subprotocols=[SUBPROTOCOL],
-        select_subprotocol=lambda _, offered: SUBPROTOCOL if SUBPROTOCOL in offered else None,
+        subprotocols=[spoken],
+        select_subprotocol=lambda _, offered: spoken if spoken in offered else None,
         logger=quiet,
     )
     request = Request(head.target, Headers(list(head.headers)), head.method, f"HTTP/{head.http_version}")
