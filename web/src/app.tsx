@@ -1,5 +1,5 @@
 import { useQuery } from '@tanstack/react-query';
-import { useState } from 'react';
+import { type FormEvent, useState } from 'react';
 import { Link, Route, Switch, useLocation } from 'wouter';
 import { AccountPage } from './account/AccountPage';
 import { DevicePage } from './devices/DevicePage';
@@ -7,11 +7,13 @@ import { DevicesPage } from './devices/DevicesPage';
 import { Me } from './generated';
 import { InboxPage } from './inbox/InboxPage';
 import { useInvitations, useLater } from './inbox/invitations';
+import { useUnread } from './inbox/notices';
 import { ask } from './lib/graphql';
 import { useLive } from './lib/live';
 import { page } from './lib/page';
 import { Icon, type IconName } from './parts/Icon';
 import { Empty } from './parts/Notice';
+import { turnPushOff } from './push/push';
 import { Confirmation } from './share/Confirmation';
 import { keptOperation } from './share/operation';
 import { SharingPage } from './sharing/SharingPage';
@@ -56,7 +58,8 @@ function Top() {
   const { data: me } = useMe();
   const invitations = useInvitations();
   const isLater = useLater();
-  const waiting = invitations.data?.invitations.filter((item) => !isLater(item)).length ?? 0;
+  const unread = useUnread().data?.length ?? 0;
+  const waiting = unread + (invitations.data?.invitations.filter((item) => !isLater(item)).length ?? 0);
   return (
     <header className="top">
       <div className="bar">
@@ -70,7 +73,7 @@ function Top() {
           <Tab href="/sharing" icon="people" label="Sharing" also="/sharing/" />
           <Tab href="/account" icon="account" label="Account" />
         </nav>
-        <form className="who" method="post" action="/auth/logout">
+        <form className="who" method="post" action="/auth/logout" onSubmit={signOut}>
           <bdi className="who-name" title={me?.email ?? ''}>
             {me?.name ?? me?.email}
           </bdi>
@@ -83,6 +86,15 @@ function Top() {
       </div>
     </header>
   );
+}
+
+/** What is told to who signs out here is not for who comes next. */
+function signOut(event: FormEvent<HTMLFormElement>) {
+  event.preventDefault();
+  const form = event.currentTarget;
+  void turnPushOff()
+    .catch(() => undefined)
+    .finally(() => form.submit());
 }
 
 interface TabProps {

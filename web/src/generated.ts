@@ -209,7 +209,7 @@ export type OpenStreamMutationVariables = Exact<{
 }>;
 
 
-export type OpenStreamMutation = { readonly openStream: { readonly urls: ReadonlyArray<string>, readonly expires: string } };
+export type OpenStreamMutation = { readonly openStream: { readonly urls: ReadonlyArray<string>, readonly webUrls: ReadonlyArray<string>, readonly expires: string } };
 
 export type InvitationsQueryVariables = Exact<{ [key: string]: never; }>;
 
@@ -240,6 +240,44 @@ export type AlwaysAcceptMutationVariables = Exact<{
 
 
 export type AlwaysAcceptMutation = { readonly setAlwaysAccept: boolean };
+
+export type NoticeFragment = { readonly id: string, readonly kind: string, readonly at: string, readonly read: boolean, readonly shareId: string, readonly deviceId: string, readonly deviceName: string | null, readonly sharerName: string | null, readonly recipient: string | null, readonly state: string, readonly open: boolean, readonly expiresAt: string | null };
+
+export type NoticesQueryVariables = Exact<{
+  after?: InputMaybe<Scalars['String']['input']>;
+}>;
+
+
+export type NoticesQuery = { readonly login: { readonly inbox: { readonly next: string | null, readonly items: ReadonlyArray<{ readonly id: string, readonly kind: string, readonly at: string, readonly read: boolean, readonly shareId: string, readonly deviceId: string, readonly deviceName: string | null, readonly sharerName: string | null, readonly recipient: string | null, readonly state: string, readonly open: boolean, readonly expiresAt: string | null }> } } | null };
+
+export type UnreadNoticesQueryVariables = Exact<{ [key: string]: never; }>;
+
+
+export type UnreadNoticesQuery = { readonly login: { readonly inbox: { readonly items: ReadonlyArray<{ readonly id: string, readonly kind: string, readonly at: string, readonly read: boolean, readonly shareId: string, readonly deviceId: string, readonly deviceName: string | null, readonly sharerName: string | null, readonly recipient: string | null, readonly state: string, readonly open: boolean, readonly expiresAt: string | null }> } } | null };
+
+export type MarkNoticesMutationVariables = Exact<{
+  ids: ReadonlyArray<Scalars['ID']['input']>;
+  mark: InboxMark;
+}>;
+
+
+export type MarkNoticesMutation = { readonly markInbox: boolean };
+
+export type NoticeSettingsQueryVariables = Exact<{ [key: string]: never; }>;
+
+
+export type NoticeSettingsQuery = { readonly login: { readonly noticeSettings: { readonly language: string | null, readonly timeZone: string | null, readonly quietFrom: string | null, readonly quietUntil: string | null, readonly preferences: ReadonlyArray<{ readonly kind: string, readonly channel: string, readonly wanted: boolean }> } } | null };
+
+export type SetNoticeSettingsMutationVariables = Exact<{
+  language?: InputMaybe<Scalars['String']['input']>;
+  timeZone?: InputMaybe<Scalars['String']['input']>;
+  quietFrom?: InputMaybe<Scalars['String']['input']>;
+  quietUntil?: InputMaybe<Scalars['String']['input']>;
+  preferences?: InputMaybe<ReadonlyArray<NoticePreferenceInput>>;
+}>;
+
+
+export type SetNoticeSettingsMutation = { readonly setNoticeSettings: boolean };
 
 export type PushKeyQueryVariables = Exact<{ [key: string]: never; }>;
 
@@ -424,11 +462,16 @@ export const RenameDevice = "mutation RenameDevice($device: String!, $name: Stri
 export const SetAlias = "mutation SetAlias($device: String!, $alias: String!) {\n  setDeviceAlias(deviceId: $device, alias: $alias)\n}" as Document<SetAliasMutation, SetAliasMutationVariables>;
 export const Connect = "mutation Connect($service: String!) {\n  connect(serviceId: $service) {\n    id\n    host\n    port\n    url\n    timeout\n  }\n}" as Document<ConnectMutation, ConnectMutationVariables>;
 export const Disconnect = "mutation Disconnect($connection: String!) {\n  disconnect(connectionId: $connection)\n}" as Document<DisconnectMutation, DisconnectMutationVariables>;
-export const OpenStream = "mutation OpenStream($service: String!) {\n  openStream(serviceId: $service) {\n    urls\n    expires\n  }\n}" as Document<OpenStreamMutation, OpenStreamMutationVariables>;
+export const OpenStream = "mutation OpenStream($service: String!) {\n  openStream(serviceId: $service) {\n    urls\n    webUrls\n    expires\n  }\n}" as Document<OpenStreamMutation, OpenStreamMutationVariables>;
 export const Invitations = "query Invitations {\n  login {\n    invitations {\n      id\n      device {\n        id\n        name\n      }\n      owner {\n        id\n        name\n        email\n      }\n      invitationVersion\n      created\n      scripting\n      services {\n        id\n        name\n        permissions\n      }\n      permissions\n      startsAt\n      endsAt\n      expiresAt\n      message\n    }\n    alwaysAccepted {\n      ownerId\n      name\n      since\n    }\n  }\n}" as Document<InvitationsQuery, InvitationsQueryVariables>;
 export const Accept = "mutation Accept($device: String!, $share: String!, $version: Int!) {\n  acceptInvitation(\n    deviceId: $device\n    shareId: $share\n    invitationVersion: $version\n  )\n}" as Document<AcceptMutation, AcceptMutationVariables>;
 export const Reject = "mutation Reject($device: String!, $share: String!) {\n  rejectInvitation(deviceId: $device, shareId: $share)\n}" as Document<RejectMutation, RejectMutationVariables>;
 export const AlwaysAccept = "mutation AlwaysAccept($owner: String!, $always: Boolean!) {\n  setAlwaysAccept(ownerId: $owner, always: $always)\n}" as Document<AlwaysAcceptMutation, AlwaysAcceptMutationVariables>;
+export const Notices = "query Notices($after: String) {\n  login {\n    inbox(size: 50, after: $after, putOff: true) {\n      items {\n        ...Notice\n      }\n      next\n    }\n  }\n}\nfragment Notice on InboxEntry {\n  id\n  kind\n  at\n  read\n  shareId\n  deviceId\n  deviceName\n  sharerName\n  recipient\n  state\n  open\n  expiresAt\n}" as Document<NoticesQuery, NoticesQueryVariables>;
+export const UnreadNotices = "query UnreadNotices {\n  login {\n    inbox(size: 100, unread: true, putOff: true) {\n      items {\n        ...Notice\n      }\n    }\n  }\n}\nfragment Notice on InboxEntry {\n  id\n  kind\n  at\n  read\n  shareId\n  deviceId\n  deviceName\n  sharerName\n  recipient\n  state\n  open\n  expiresAt\n}" as Document<UnreadNoticesQuery, UnreadNoticesQueryVariables>;
+export const MarkNotices = "mutation MarkNotices($ids: [ID!]!, $mark: InboxMark!) {\n  markInbox(ids: $ids, mark: $mark)\n}" as Document<MarkNoticesMutation, MarkNoticesMutationVariables>;
+export const NoticeSettings = "query NoticeSettings {\n  login {\n    noticeSettings {\n      language\n      timeZone\n      quietFrom\n      quietUntil\n      preferences {\n        kind\n        channel\n        wanted\n      }\n    }\n  }\n}" as Document<NoticeSettingsQuery, NoticeSettingsQueryVariables>;
+export const SetNoticeSettings = "mutation SetNoticeSettings($language: String, $timeZone: String, $quietFrom: String, $quietUntil: String, $preferences: [NoticePreferenceInput!]) {\n  setNoticeSettings(\n    language: $language\n    timeZone: $timeZone\n    quietFrom: $quietFrom\n    quietUntil: $quietUntil\n    preferences: $preferences\n  )\n}" as Document<SetNoticeSettingsMutation, SetNoticeSettingsMutationVariables>;
 export const PushKey = "query PushKey {\n  login {\n    pushSubscriptions {\n      webPushKey\n    }\n  }\n}" as Document<PushKeyQuery, PushKeyQueryVariables>;
 export const AddPush = "mutation AddPush($endpoint: String!, $p256dh: String!, $auth: String!) {\n  addPushSubscription(endpoint: $endpoint, p256dh: $p256dh, auth: $auth)\n}" as Document<AddPushMutation, AddPushMutationVariables>;
 export const RemovePush = "mutation RemovePush($id: ID!) {\n  removePushSubscription(id: $id)\n}" as Document<RemovePushMutation, RemovePushMutationVariables>;

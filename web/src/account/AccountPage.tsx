@@ -10,6 +10,7 @@ import { Problem } from '../parts/Notice';
 import { useTitle } from '../parts/useTitle';
 import { PushCard } from '../push/PushCard';
 import { AccessKeysCard } from './AccessKeysCard';
+import { NoticesCard } from './NoticesCard';
 import { QrDialog } from './QrDialog';
 
 export function AccountPage() {
@@ -38,6 +39,7 @@ export function AccountPage() {
         <Problem error={error} />
       </section>
       <PushCard />
+      <NoticesCard />
       <AlwaysAcceptedCard />
       <AccessKeysCard />
       {showing && <QrDialog name={me?.name ?? me?.email ?? ''} onClose={() => setShowing(false)} />}

@@ -3,11 +3,13 @@ import { useState } from 'react';
 import { type Device, nameOf } from '../devices/devices';
 import { Connect, OpenStream } from '../generated';
 import { ask } from '../lib/graphql';
+import { page } from '../lib/page';
 import { moment, permissionsInWords } from '../lib/words';
+import { addressOf } from '../live/streams';
 import { Dialog } from '../parts/Dialog';
 import { Copyable } from '../parts/Copyable';
 import { Problem } from '../parts/Notice';
-import { type Command, commandsFor, playersFor } from './commands';
+import { type Command, commandsFor, playersFor, proxyCommands } from './commands';
 
 type Service = Device['services'][number];
 
@@ -21,7 +23,7 @@ async function portOf({ id, protocol }: Service): Promise<Way> {
   const { connect: way } = await ask(Connect, { service: id });
   return {
     commands: [{ label: 'Address', text: `${way.host}:${way.port}` }, ...commandsFor(protocol, way)],
-    words: `The first computer that connects keeps this address, for ${Math.round(way.timeout / 60) || 1} min without a connection.`,
+    words: `The first computer that connects keeps this address, for ${Math.round(way.timeout / 60) || 1} min without a connection. It closes at once when the sharing ends.`,
   };
 }
 
@@ -30,14 +32,17 @@ async function streamOf({ id }: Service): Promise<Way> {
   const { openStream } = await ask(OpenStream, { service: id });
   return {
     commands: playersFor(addressOf(openStream.urls)),
-    words: `It is for you alone: the password in it is yours, until ${moment(openStream.expires)}.`,
+    words: `It is for you alone: the password in it is yours, until ${moment(openStream.expires)}. It closes at once when the sharing ends.`,
   };
 }
 
-/** Encrypted, but for an installation that is not itself: only a machine of one's own is reached so. */
-function addressOf(urls: readonly string[]): string {
-  const plain = location.protocol === 'http:' ? urls.find((url) => url.startsWith('rtsp:')) : undefined;
-  return plain ?? urls[0] ?? '';
+/** The gateway's proxy asks each time who comes, so that nothing is to be opened for it. */
+function proxyOf({ id, protocol }: Service): Way {
+  return {
+    commands: proxyCommands(page.access, protocol, id),
+    words:
+      'LATCHKEY_TOKEN is a bearer token of yours, from where you sign in. The name stays as it is, and works from any computer of yours as long as this is shared with you.',
+  };
 }
 
 interface Props {
@@ -45,13 +50,16 @@ interface Props {
   onClose: () => void;
 }
 
-/** Choose a service, get an address and what to do with it. */
+/** Choose a service and a way, get an address and what to do with it. */
 export function ConnectDialog({ device, onClose }: Props) {
   const [service, setService] = useState(device.services[0]);
+  const [by, setBy] = useState<'port' | 'proxy'>('port');
   const connect = useMutation({
     mutationFn: (chosen: Service) => (chosen.protocol === 'rtsp' ? streamOf(chosen) : portOf(chosen)),
   });
-  const way = connect.data;
+  const proxied = page.access !== '' && service !== undefined && service.protocol !== 'rtsp';
+  const atProxy = proxied && by === 'proxy';
+  const way = atProxy ? proxyOf(service) : connect.data;
   return (
     <Dialog
       title={`Connect to ${nameOf(device)}`}
@@ -61,14 +69,16 @@ export function ConnectDialog({ device, onClose }: Props) {
           <button type="button" onClick={onClose}>
             Close
           </button>
-          <button
-            type="button"
-            className="primary"
-            disabled={!service || connect.isPending}
-            onClick={() => service && connect.mutate(service)}
-          >
-            {connect.isPending ? 'Opening…' : way ? 'Open another' : 'Connect'}
-          </button>
+          {!atProxy && (
+            <button
+              type="button"
+              className="primary"
+              disabled={!service || connect.isPending}
+              onClick={() => service && connect.mutate(service)}
+            >
+              {connect.isPending ? 'Opening…' : way ? 'Open another' : 'Connect'}
+            </button>
+          )}
         </>
       }
     >
@@ -95,13 +105,30 @@ export function ConnectDialog({ device, onClose }: Props) {
           </label>
         ))}
       </fieldset>
+      {proxied && (
+        <fieldset>
+          <legend>Way in</legend>
+          <label className="tick">
+            <input type="radio" name="way" checked={by === 'port'} onChange={() => setBy('port')} />
+            <span>
+              An address of its own<span className="soft"> · for any program, without a token</span>
+            </span>
+          </label>
+          <label className="tick">
+            <input type="radio" name="way" checked={by === 'proxy'} onChange={() => setBy('proxy')} />
+            <span>
+              The gateway’s proxy<span className="soft"> · for ssh, curl and scripts, with a token</span>
+            </span>
+          </label>
+        </fieldset>
+      )}
       <Problem error={connect.error} />
       {way && service && (
         <section className="way" aria-label="The way in">
           {way.commands.map((command) => (
             <Copyable key={command.label} label={command.label} text={command.text} link={command.link ?? false} />
           ))}
-          <p className="soft">{way.words} It closes at once when the sharing ends.</p>
+          <p className="soft">{way.words}</p>
         </section>
       )}
     </Dialog>

@@ -36,3 +36,49 @@ export function playersFor(url: string): Command[] {
     { label: 'ffplay', text: `ffplay -rtsp_transport tcp '${url}'` },
   ];
 }
+
+/** The name of a service in the target of HTTP CONNECT (docs/adr/0018). */
+export function hostName(service: string): string {
+  const label = /^[0-9A-F]{2}(:[0-9A-F]{2})+$/.test(service)
+    ? service.replaceAll(':', '-').toLowerCase()
+    : service.replace(/[^a-z0-9.]/g, (letter) => `_${letter.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return `${label}.latchkey`;
+}
+
+const TOKEN = '$LATCHKEY_TOKEN';
+
+/** What to type to come to a service through a gateway's proxy at `access`, with a token in the environment. */
+export function proxyCommands(access: string, protocol: string, service: string): Command[] {
+  const { protocol: scheme, hostname, port } = new URL(access);
+  const secure = scheme === 'https:';
+  const door = port || (secure ? '443' : '80');
+  const name = hostName(service);
+  const tunnel = (target: string) =>
+    secure
+      ? `proxytunnel -q -E -p ${hostname}:${door} -d ${target} -H "Proxy-Authorization: Bearer ${TOKEN}"`
+      : `socat - PROXY:${hostname}:${target},proxyport=${door},proxyauth=me:${TOKEN}`;
+  switch (protocol) {
+    case 'ssh':
+      return [
+        { label: 'Terminal', text: `ssh -o ProxyCommand='${tunnel('%h:%p')}' you@${name}` },
+        { label: 'Copy files', text: `scp -o ProxyCommand='${tunnel('%h:%p')}' FILE you@${name}:` },
+        { label: '~/.ssh/config', text: `Host *.latchkey\n  ProxyCommand ${tunnel('%h:%p')}` },
+      ];
+    case 'http':
+      return [
+        {
+          label: 'curl',
+          text: `curl -p -x ${access} --proxy-header "Proxy-Authorization: Bearer ${TOKEN}" http://${name}/`,
+        },
+      ];
+    default:
+      return [
+        {
+          label: 'Local port',
+          text: secure
+            ? `${tunnel(`${name}:1`)} -a 15900`
+            : `socat TCP-LISTEN:15900,bind=127.0.0.1,reuseaddr,fork ${tunnel(`${name}:1`).replace('socat - ', '')}`,
+        },
+      ];
+  }
+}

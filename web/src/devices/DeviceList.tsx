@@ -1,6 +1,7 @@
 import { useWindowVirtualizer } from '@tanstack/react-virtual';
 import { memo, useLayoutEffect, useRef, useState } from 'react';
 import { Link } from 'wouter';
+import { camerasOf } from '../live/streams';
 import { KindIcon } from '../parts/Icon';
 import { ShareIcon } from '../parts/ShareIcon';
 import { type Device, kindName, nameOf } from './devices';
@@ -13,10 +14,11 @@ interface Props {
   ticked: ReadonlySet<string>;
   onTick: (id: string, on: boolean) => void;
   onConnect: (device: Device) => void;
+  onWatch: (device: Device) => void;
 }
 
 /** Thousands of devices, of which only those on the screen are drawn. */
-export function DeviceList({ devices, ticked, onTick, onConnect }: Props) {
+export function DeviceList({ devices, ticked, onTick, onConnect, onWatch }: Props) {
   const list = useRef<HTMLUListElement>(null);
   const [top, setTop] = useState(0);
   useLayoutEffect(() => setTop(list.current?.offsetTop ?? 0), []);
@@ -41,7 +43,13 @@ export function DeviceList({ devices, ticked, onTick, onConnect }: Props) {
             aria-posinset={row.index + 1}
             style={{ transform: `translateY(${row.start - top}px)` }}
           >
-            <Row device={device} ticked={ticked.has(device.id)} onTick={onTick} onConnect={onConnect} />
+            <Row
+              device={device}
+              ticked={ticked.has(device.id)}
+              onTick={onTick}
+              onConnect={onConnect}
+              onWatch={onWatch}
+            />
           </li>
         );
       })}
@@ -49,12 +57,12 @@ export function DeviceList({ devices, ticked, onTick, onConnect }: Props) {
   );
 }
 
-interface RowProps extends Pick<Props, 'onTick' | 'onConnect'> {
+interface RowProps extends Pick<Props, 'onTick' | 'onConnect' | 'onWatch'> {
   device: Device;
   ticked: boolean;
 }
 
-const Row = memo(function Row({ device, ticked, onTick, onConnect }: RowProps) {
+const Row = memo(function Row({ device, ticked, onTick, onConnect, onWatch }: RowProps) {
   const name = nameOf(device);
   const services = device.services.map((service) => service.name).join(', ');
   return (
@@ -80,6 +88,11 @@ const Row = memo(function Row({ device, ticked, onTick, onConnect }: RowProps) {
           {services ? ` · ${services}` : ''}
         </p>
       </div>
+      {camerasOf(device).length > 0 && (
+        <button type="button" className="small" aria-label={`Live view of ${name}`} onClick={() => onWatch(device)}>
+          Live view
+        </button>
+      )}
       {device.services.length > 0 && (
         <button type="button" className="small" aria-label={`Connect to ${name}`} onClick={() => onConnect(device)}>
           Connect

@@ -3,6 +3,8 @@ import { Link, useLocation } from 'wouter';
 import { ConnectDialog } from '../connect/ConnectDialog';
 import { page } from '../lib/page';
 import { moment, permissionsInWords } from '../lib/words';
+import { LiveDialog } from '../live/LiveDialog';
+import { camerasOf } from '../live/streams';
 import { Icon, KindIcon } from '../parts/Icon';
 import { Empty, Loading, Problem } from '../parts/Notice';
 import { ShareIcon } from '../parts/ShareIcon';
@@ -36,6 +38,8 @@ export function DevicePage({ id }: { id: string }) {
 function Shown({ device }: { device: Device }) {
   const [, go] = useLocation();
   const [doing, setDoing] = useState<'name' | 'share' | 'leave' | 'connect' | null>(null);
+  const [watching, setWatching] = useState<string | null>(null);
+  const cameras = camerasOf(device);
   const named = nameOf(device);
   const close = () => setDoing(null);
   return (
@@ -74,8 +78,13 @@ function Shown({ device }: { device: Device }) {
           .join(' · ')}
       </p>
       <div className="page-actions">
+        {cameras[0] && (
+          <button type="button" className="primary" onClick={() => setWatching(cameras[0]?.id ?? null)}>
+            Live view
+          </button>
+        )}
         {device.services.length > 0 && (
-          <button type="button" className="primary" onClick={() => setDoing('connect')}>
+          <button type="button" className={cameras.length ? '' : 'primary'} onClick={() => setDoing('connect')}>
             Connect
           </button>
         )}
@@ -106,6 +115,16 @@ function Shown({ device }: { device: Device }) {
                   </p>
                   <p className="soft">You may: {permissionsInWords(service.permissions)}</p>
                 </div>
+                {cameras.length > 1 && cameras.includes(service) && (
+                  <button
+                    type="button"
+                    className="small"
+                    aria-label={`Live view of ${service.name}`}
+                    onClick={() => setWatching(service.id)}
+                  >
+                    Live view
+                  </button>
+                )}
               </li>
             ))}
           </ul>
@@ -116,6 +135,9 @@ function Shown({ device }: { device: Device }) {
       {device.owned && <SharedWith device={device} />}
       <OpenNow device={device} />
       <History device={device} />
+      {watching && (
+        <LiveDialog device={device} first={watching} cameras={cameras} onClose={() => setWatching(null)} />
+      )}
       {doing === 'name' && <NameDialog device={device} onClose={close} />}
       {doing === 'connect' && <ConnectDialog device={device} onClose={close} />}
       {doing === 'share' && <ShareDialog devices={[device]} onClose={close} onDone={close} />}

@@ -1,6 +1,8 @@
 import { useMemo, useState } from 'react';
 import { ConnectDialog } from '../connect/ConnectDialog';
 import { count } from '../lib/words';
+import { LiveDialog } from '../live/LiveDialog';
+import { camerasOf } from '../live/streams';
 import { Icon } from '../parts/Icon';
 import { Menu } from '../parts/Menu';
 import { Empty, Loading, Problem } from '../parts/Notice';
@@ -24,7 +26,7 @@ const ORDERS: readonly (readonly [Order, string])[] = [
   ['online', 'Online first'],
 ];
 
-type Doing = { what: 'share' | 'leave'; devices: readonly Device[] } | { what: 'connect'; device: Device } | null;
+type Doing = { what: 'share' | 'leave'; devices: readonly Device[] } | { what: 'connect' | 'live'; device: Device } | null;
 
 export function DevicesPage() {
   useTitle('Devices');
@@ -129,6 +131,7 @@ export function DevicesPage() {
           ticked={ticked}
           onTick={tick}
           onConnect={(device) => setDoing({ what: 'connect', device })}
+          onWatch={(device) => setDoing({ what: 'live', device })}
         />
       )}
       {doing?.what === 'share' && (
@@ -136,6 +139,14 @@ export function DevicesPage() {
       )}
       {doing?.what === 'leave' && (
         <LeaveDialog devices={doing.devices} onClose={() => setDoing(null)} onDone={done} />
+      )}
+      {doing?.what === 'live' && (
+        <LiveDialog
+          device={doing.device}
+          first=""
+          cameras={camerasOf(doing.device)}
+          onClose={() => setDoing(null)}
+        />
       )}
       {doing?.what === 'connect' && <ConnectDialog device={doing.device} onClose={() => setDoing(null)} />}
     </>

@@ -8,6 +8,8 @@ import { useAnnounce } from '../parts/Announcer';
 import { Empty, Loading, Problem } from '../parts/Notice';
 import { useTitle } from '../parts/useTitle';
 import { decideLater, type Invitation, INVITATIONS_KEY, useInvitations, useLater } from './invitations';
+import { NoticeList } from './NoticeList';
+import { useAnswered } from './notices';
 
 export function InboxPage() {
   useTitle('Inbox');
@@ -44,6 +46,7 @@ export function InboxPage() {
           </ul>
         </>
       )}
+      <NoticeList />
     </>
   );
 }
@@ -52,6 +55,7 @@ function Card({ item, onLater }: { item: Invitation; onLater?: () => void }) {
   const client = useQueryClient();
   const announce = useAnnounce();
   const [always, setAlways] = useState(false);
+  const answered = useAnswered();
   const { device, owner } = item;
   const who = owner.name ?? owner.email ?? 'Somebody';
   const answer = useMutation({
@@ -64,7 +68,7 @@ function Card({ item, onLater }: { item: Invitation; onLater?: () => void }) {
     onSuccess: async (_, accepts) => {
       announce(accepts ? `${device.name} is among your devices now.` : `Rejected: ${device.name}.`);
       await client.invalidateQueries({ queryKey: INVITATIONS_KEY });
-      if (accepts) await refreshDevices(client, []);
+      await Promise.all([answered(item.id), accepts ? refreshDevices(client, []) : undefined]);
     },
     onError: () => client.invalidateQueries({ queryKey: INVITATIONS_KEY }),
   });

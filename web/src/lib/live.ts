@@ -4,6 +4,7 @@ import { useEffect, useState } from 'react';
 import { refreshDevices } from '../devices/devices';
 
 const AGAIN_MS = 3000;
+const NOTICE_MS = 1500; // the notice of what the feed tells is written a moment before or after that
 /** Lists about shares: whatever happens to a device may change them. */
 const ABOUT_SHARES = ['given', 'pastShares', 'history', 'connections'];
 
@@ -16,6 +17,19 @@ export function useLive(): boolean {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let fresh = true; // the lists are being read as the page begins
 
+    let soon: ReturnType<typeof setTimeout> | undefined;
+    let more = false; // was told while a reading was due
+    const readNotices = () => {
+      more = soon !== undefined;
+      if (more) return;
+      const read = () => {
+        void client.invalidateQueries({ queryKey: ['notices'] });
+        soon = more ? setTimeout(read, NOTICE_MS) : undefined;
+        more = false;
+      };
+      more = true;
+      read();
+    };
     const readAll = () => {
       if (!fresh) void client.invalidateQueries();
       fresh = false;
@@ -25,16 +39,21 @@ export function useLive(): boolean {
       source.onopen = () => setConnected(true);
       source.addEventListener('ready', readAll);
       source.addEventListener('reload', readAll);
-      source.addEventListener('invitations', () => void client.invalidateQueries({ queryKey: ['invitations'] }));
+      source.addEventListener('invitations', () => {
+        void client.invalidateQueries({ queryKey: ['invitations'] });
+        readNotices();
+      });
       source.addEventListener('devices', (event: MessageEvent<string>) => {
         const { device_ids } = JSON.parse(event.data) as { device_ids: string[] };
         void refreshDevices(client, device_ids);
         for (const about of ABOUT_SHARES) void client.invalidateQueries({ queryKey: [about] });
+        readNotices();
       });
       source.addEventListener('activity', (event: MessageEvent<string>) => {
         const { device_ids } = JSON.parse(event.data) as { device_ids: string[] };
         if (device_ids.length) void refreshDevices(client, device_ids); // come or gone
         void client.invalidateQueries({ queryKey: ['connections'] });
+        readNotices();
       });
       source.onerror = () => {
         setConnected(false);
@@ -45,6 +64,7 @@ export function useLive(): boolean {
     open();
     return () => {
       clearTimeout(timer);
+      clearTimeout(soon);
       source.close();
     };
   }, [client]);

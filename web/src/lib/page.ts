@@ -6,6 +6,8 @@ export const page = {
   csrf: root?.dataset.csrf ?? '',
   /** Whether the registry that devices belong to can be asked to rename them. */
   renames: root?.dataset.renames === 'yes',
+  /** Where a gateway takes HTTP CONNECT, as `https://host:port`; empty: it is not told here. */
+  access: root?.dataset.access ?? '',
   /** Lead through sign-in and back to here. */
   signIn(): void {
     location.assign(`/auth/login?next=${encodeURIComponent(location.pathname + location.search)}`);

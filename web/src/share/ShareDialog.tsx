@@ -32,6 +32,7 @@ const SHOWN_CHIPS = 12;
 
 /** Share devices with people: whom, what, and for how long. */
 export function ShareDialog({ devices: given, recipients: first = [], choice = EVERYTHING, onClose, onDone }: Props) {
+  const [begun] = useState({ given, first, choice });
   const [devices, setDevices] = useState(given);
   const [recipients, setRecipients] = useState(first);
   const [picking, setPicking] = useState(false);
@@ -79,10 +80,15 @@ export function ShareDialog({ devices: given, recipients: first = [], choice = E
       }),
   });
 
+  const entered =
+    recipients !== begun.first || devices !== begun.given || common !== begun.choice || own !== null || scripting || !notify ||
+    [period.starts, period.ends, message, remark].some((text) => text !== '');
+
   if (operation) return <Confirmation operation={operation} onClose={onDone} />;
   return (
     <Dialog
       wide
+      entered={entered}
       title={devices.length === 1 && devices[0] ? `Share ${nameOf(devices[0])}` : 'Bulk Sharing'}
       onClose={onClose}
       actions={

@@ -3,7 +3,7 @@ import { useState } from 'react';
 import type { Device } from '../devices/devices';
 import { ChangeShare, type GivenSharesQuery, type SharePermission, type TermsInput } from '../generated';
 import { ask, Refusal } from '../lib/graphql';
-import { fromInput, toInput } from '../lib/words';
+import { fromInput, permissionsInWords, termsInWords, toInput } from '../lib/words';
 import { useAnnounce } from '../parts/Announcer';
 import { Dialog } from '../parts/Dialog';
 import { Loading, Problem } from '../parts/Notice';
@@ -43,12 +43,13 @@ interface EditorProps extends Pick<Props, 'title' | 'onClose'> {
 function Editor({ share, device, title, onClose }: EditorProps) {
   const announce = useAnnounce();
   const changed = useSharesChanged();
-  const [choice, setChoice] = useState(() => choiceOf(share));
+  const [before] = useState(() => choiceOf(share));
+  const [choice, setChoice] = useState(before);
   const [scripting, setScripting] = useState(share.terms.scripting);
-  const [period, setPeriod] = useState<Period>({
-    starts: toInput(share.terms.startsAt),
-    ends: toInput(share.terms.endsAt),
-  });
+  const [lasted] = useState<Period>({ starts: toInput(share.terms.startsAt), ends: toInput(share.terms.endsAt) });
+  const [period, setPeriod] = useState(lasted);
+  const differs = new Set(share.terms.services?.map((item) => permissionsInWords(item.permissions))).size > 1;
+  const names = new Map(device.services.map((service) => [service.id, service.name]));
   const missing = problemOf([device], () => choice);
   const save = useMutation({
     mutationFn: () =>
@@ -69,6 +70,7 @@ function Editor({ share, device, title, onClose }: EditorProps) {
   return (
     <Dialog
       title={`Edit ${title}`}
+      entered={choice !== before || period !== lasted || scripting !== share.terms.scripting}
       onClose={onClose}
       actions={
         <>
@@ -87,6 +89,12 @@ function Editor({ share, device, title, onClose }: EditorProps) {
         </>
       }
     >
+      {differs && (
+        <p className="soft">
+          What may be done differs by service now: {termsInWords(share.terms, names)}. Permissions that you change
+          here hold for all services chosen.
+        </p>
+      )}
       <ChoiceEditor devices={[device]} choice={choice} onChange={setChoice} name={share.id} />
       <label className="tick">
         <input type="checkbox" checked={scripting} onChange={(event) => setScripting(event.target.checked)} />

@@ -236,6 +236,7 @@ class StreamPassword(Fact):
     """Addresses of a camera's stream, and what a player shows there in place of a token."""
 
     urls: tuple[str, ...]
+    web_urls: tuple[str, ...]
     password: str
     ends_at: AwareDatetime
 

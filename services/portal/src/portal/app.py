@@ -50,7 +50,13 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
         peers = Peers(
             ShareCommand(client, tokens, name="share-command", url=settings.share_command_url),
             ReadApi(client, tokens, name="permission-projector", url=settings.read_api_url),
-            Gateway(client, tokens, name="access-gateway", url=settings.gateway_url),
+            Gateway(
+                client,
+                tokens,
+                name="access-gateway",
+                url=settings.gateway_url,
+                others=settings.other_gateway_urls,
+            ),
             Notifier(client, tokens, name="notifier", url=settings.notifier_url),
             _registry(settings, client),
         )
@@ -87,7 +93,11 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
         app.include_router(history_csv.router(authentication, peers.read_api))
         app.include_router(auth_pages.router(sessions, cookies, sign_in))
         static = resources.files(NAME).joinpath("static")
-        app.include_router(app_page.router(visitors, static, renames=peers.registry is not None))
+        app.include_router(
+            app_page.router(
+                visitors, static, renames=peers.registry is not None, access_urls=settings.access_urls
+            )
+        )
         with resources.as_file(static) as folder:
             app.mount("/static", GZipMiddleware(app_page.BuiltFiles(directory=Path(folder))))
             app.include_router(unsubscribe_pages.router(peers.notifier))

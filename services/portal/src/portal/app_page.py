@@ -16,12 +16,11 @@ PATHS: Final = ("/", "/inbox", "/sharing", "/sharing/{part:path}", "/devices/{de
 """Where the app lives; the same list stands in web/src/app.tsx."""
 
 _ENTRY: Final = "src/main.tsx"
-_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; media-src 'self' blob:; manifest-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-}
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src {}; media-src 'self' blob:; manifest-src 'self'; worker-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
 
 
 class BuiltFiles(StaticFiles):
@@ -38,9 +37,20 @@ class BuiltFiles(StaticFiles):
         return answer
 
 
-def router(visitors: Visitors, static: Traversable, *, renames: bool) -> APIRouter:
-    """The app's addresses; ``renames``: whether a registry is asked to name devices."""
+def router(
+    visitors: Visitors, static: Traversable, *, renames: bool, access_urls: tuple[str, ...]
+) -> APIRouter:
+    """The app's addresses.
+
+    ``renames``: whether a registry is asked to name devices; ``access_urls``: where gateways take HTTP
+    CONNECT and, from the app's pages, WebSockets.
+    """
     built: dict[str, Any] = json.loads(static.joinpath("app", "manifest.json").read_text())[_ENTRY]
+    reached = ["'self'", *(f"ws{address.removeprefix('http')}" for address in access_urls)]
+    headers = {
+        "Content-Security-Policy": _POLICY.format(" ".join(reached)),
+        "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    }
     routes = APIRouter(route_class=PageRoute, include_in_schema=False)
 
     async def app(request: Request) -> Response:
@@ -50,8 +60,15 @@ def router(visitors: Visitors, static: Traversable, *, renames: bool) -> APIRout
             if request.url.path == "/":
                 return page("welcome.html")
             return RedirectResponse(sign_in_address(request.url.path), 303)
-        answer = page("app.html", visitor=visitor, script=built["file"], styles=built["css"], renames=renames)
-        answer.headers.update(_HEADERS)
+        answer = page(
+            "app.html",
+            visitor=visitor,
+            script=built["file"],
+            styles=built["css"],
+            renames=renames,
+            access=next(iter(access_urls), ""),
+        )
+        answer.headers.update(headers)
         return answer
 
     for path in PATHS:

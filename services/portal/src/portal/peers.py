@@ -1,5 +1,6 @@
 """The services that the portal asks over HTTP, each call as the account that acts."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -235,7 +236,19 @@ class ShareCommand(Peer):
 
 
 class Gateway(Peer):
-    """Opens and closes connections to services."""
+    """Opens and closes connections to services; ``others`` are gateways that relay beside it."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        tokens: InternalTokens,
+        *,
+        name: str,
+        url: str,
+        others: Sequence[str] = (),
+    ) -> None:
+        super().__init__(client, tokens, name=name, url=url)
+        self._all: list[Peer] = [self, *(Peer(client, tokens, name=name, url=other) for other in others)]
 
     async def connect(
         self, account_id: str, service_id: str, host_ip: str, position: str | None
@@ -246,8 +259,20 @@ class Gateway(Peer):
         return self.read(answers.Connection, answer)
 
     async def disconnect(self, account_id: str, connection_id: str) -> None:
-        """Close a connection of one's own; raises Refused when there is none of that id."""
-        await self.ask(account_id, "DELETE", f"/v1/connections/{quote(connection_id, safe='')}", attempts=2)
+        """Close a connection of one's own, or cut one to a device of one's own, at whichever gateway it is.
+
+        Raises:
+            Refused: there is none of that id.
+            Unavailable: a gateway where it may be does not answer.
+        """
+        path = f"/v1/connections/{quote(connection_id, safe='')}"
+        answers_of_all = await asyncio.gather(
+            *(gateway.ask(account_id, "DELETE", path, attempts=2) for gateway in self._all),
+            return_exceptions=True,
+        )
+        failures = [answer for answer in answers_of_all if isinstance(answer, BaseException)]
+        if len(failures) == len(self._all):
+            raise next((each for each in failures if not isinstance(each, Refused)), failures[0])
 
     async def stream_password(self, account_id: str, service_id: str) -> answers.StreamPassword:
         """Where a camera's stream is, and a password for it; whoever comes with it is checked then."""

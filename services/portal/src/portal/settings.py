@@ -18,6 +18,12 @@ def _http_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _origin(value: str) -> str:
+    if urlsplit(_http_address(value)).path.strip("/"):
+        raise ValueError("must have no path")
+    return value.rstrip("/")
+
+
 SignedHost = Annotated[str, Field(pattern=r"^([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$")]
 """A host name as it stands in a Host header, in small letters."""
 
@@ -32,7 +38,7 @@ class Settings(PostgresSettings, ServiceSettings):
     internal_key: SecretStr = Field(
         description="Private JWK (ES256, with `kid`) that signs the tokens shown to other services."
     )
-    public_url: Annotated[ProtectedAddress, AfterValidator(_http_address)] = Field(
+    public_url: Annotated[ProtectedAddress, AfterValidator(_origin)] = Field(
         description="The portal's address as people see it, without a path."
     )
     oidc_issuer: ProtectedAddress = Field(
@@ -47,6 +53,14 @@ class Settings(PostgresSettings, ServiceSettings):
     share_command_url: HttpAddress = Field(description="Where share-command is asked.")
     read_api_url: HttpAddress = Field(description="Where permission-projector's read API is asked.")
     gateway_url: HttpAddress = Field(description="Where access-gateway is asked.")
+    other_gateway_urls: tuple[HttpAddress, ...] = Field(
+        (), description="Gateways beside it, each by itself: asked too when somebody is to be cut off."
+    )
+    access_urls: tuple[Annotated[ProtectedAddress, AfterValidator(_origin)], ...] = Field(
+        (),
+        description="The gateways' ports for HTTP CONNECT and WebSocket, as people reach them "
+        "(https://gateway.example.com:8443): the app tells of them, and plays cameras through them.",
+    )
     notifier_url: HttpAddress = Field(description="Where notifier is asked.")
     registry_url: HttpAddress | None = Field(
         None,
@@ -75,13 +89,6 @@ class Settings(PostgresSettings, ServiceSettings):
     session_hours: int = Field(
         12, ge=1, le=720, description="How long a sign-in in the browser lasts, in hours."
     )
-
-    @field_validator("public_url")
-    @classmethod
-    def _no_path(cls, value: str) -> str:
-        if urlsplit(value).path:
-            raise ValueError("must have no path: the portal is served at the root of its host")
-        return value
 
     @model_validator(mode="after")
     def _registry_whole(self) -> Self:

@@ -16,6 +16,9 @@ class StreamAddress:
     """With the password in it, for the caller alone; a player that is refused something does without."""
 
     urls: list[str] = strawberry.field(description="The one over TLS first, where there is one.")
+    web_urls: list[str] = strawberry.field(
+        description="The same in a WebSocket (sub-protocol `rtsp.onvif.org`), for players in pages."
+    )
     expires: datetime = strawberry.field(description="Until when a player can begin with it.")
 
 
@@ -32,7 +35,9 @@ class StreamMutations:
         context = info.context
         given = await context.peers.gateway.stream_password(context.account_id, service_id)
         return StreamAddress(
-            urls=[_with_password(url, given.password) for url in given.urls], expires=given.ends_at
+            urls=[_with_password(url, given.password) for url in given.urls],
+            web_urls=[_with_password(url, given.password) for url in given.web_urls],
+            expires=given.ends_at,
         )
 
 

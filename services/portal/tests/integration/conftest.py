@@ -28,6 +28,7 @@ AUDIENCES = {
     "share-command": "share-command",
     "read-api": "permission-projector",
     "gateway": "access-gateway",
+    "gateway-2": "access-gateway",
     "notifier": "notifier",
 }
 REGISTRY_TOKEN = "a token of the registry"
@@ -263,6 +264,8 @@ async def environment(
         "LATCHKEY_SHARE_COMMAND_URL": f"{peer_server.url}/share-command",
         "LATCHKEY_READ_API_URL": f"{peer_server.url}/read-api",
         "LATCHKEY_GATEWAY_URL": f"{peer_server.url}/gateway",
+        "LATCHKEY_OTHER_GATEWAY_URLS": f'["{peer_server.url}/gateway-2"]',
+        "LATCHKEY_ACCESS_URLS": '["https://gateway.example.com:8443"]',
         "LATCHKEY_REGISTRY_URL": f"{peer_server.url}/registry",
         "LATCHKEY_REGISTRY_TOKEN": REGISTRY_TOKEN,
         "LATCHKEY_NOTIFIER_URL": f"{peer_server.url}/notifier",

@@ -47,6 +47,7 @@ async def test_each_address_of_the_app_leads_to_it_after_signing_in(
     assert page.status_code == 200
     assert 'data-account="ann"' in page.text
     assert 'data-renames="yes"' in page.text
+    assert 'data-access="https://gateway.example.com:8443"' in page.text
 
 
 async def test_the_page_runs_its_own_scripts_only_and_is_kept_nowhere(
@@ -56,7 +57,12 @@ async def test_the_page_runs_its_own_scripts_only_and_is_kept_nowhere(
     page = await client.get("/")
     policy = page.headers["content-security-policy"]
     for rule in (
-        *("default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'"),
+        *(
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self' wss://gateway.example.com:8443;",
+        ),
         *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
     ):
         assert rule in policy

@@ -223,14 +223,18 @@ async def test_a_player_gets_an_address_with_a_password_of_its_own(
 ) -> None:
     given = {
         "urls": ["rtsps://gate.example.com:8322/cam-1:rtsp", "rtsp://[::1]:8554/cam-1:rtsp"],
+        "web_urls": ["wss://gate.example.com:8443/v1/rtsp"],
         "password": "twenty-two-characters.",
         "ends_at": "2026-02-02T01:00:00Z",
     }
     replies["POST gateway/v1/stream-passwords"] = (201, given)
-    answer = await graphql('mutation { openStream(serviceId: "cam-1:rtsp") { urls expires } }')
+    answer = await graphql('mutation { openStream(serviceId: "cam-1:rtsp") { urls webUrls expires } }')
     assert answer.json()["data"]["openStream"]["urls"] == [
         "rtsps://latchkey:twenty-two-characters.@gate.example.com:8322/cam-1:rtsp",
         "rtsp://latchkey:twenty-two-characters.@[::1]:8554/cam-1:rtsp",
+    ]
+    assert answer.json()["data"]["openStream"]["webUrls"] == [
+        "wss://latchkey:twenty-two-characters.@gate.example.com:8443/v1/rtsp"
     ]
     replies["POST gateway/v1/stream-passwords"] = (503, {"error": {"code": "UNAVAILABLE", "message": "No."}})
     refused = await graphql('mutation { openStream(serviceId: "cam-1:rtsp") { urls } }')

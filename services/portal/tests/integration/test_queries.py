@@ -1,5 +1,6 @@
 """What clients ask for: `login` and below, and connections."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -398,8 +399,18 @@ async def test_what_is_not_granted_is_not_connected(graphql: Send, replies: Repl
     assert answer.json()["errors"][0]["extensions"] == {"code": "ACCESS_DENIED"}
 
 
+async def test_a_connection_is_cut_at_whichever_gateway_it_is(graphql: Send, replies: Replies) -> None:
+    replies["DELETE gateway-2/v1/connections/conn-2"] = (204, None)
+    cut = await graphql('mutation { disconnect(connectionId: "conn-2") }')
+    assert cut.json() == {"data": {"disconnect": True}}
+    replies["DELETE gateway-2/v1/connections/conn-3"] = (503, None)
+    unknown = await graphql('mutation { disconnect(connectionId: "conn-3") }')
+    assert unknown.json()["errors"][0]["extensions"]["code"] == "UNAVAILABLE"
+
+
 async def test_a_connection_of_somebody_else_is_not_closed(graphql: Send, asked: Asked) -> None:
     answer = await graphql('mutation { disconnect(connectionId: "../v1/x?y") }')
     assert answer.json()["data"] == {"disconnect": False}
     assert answer.json()["errors"][0]["path"] == ["disconnect"]
-    assert asked[-1]["call"].startswith("DELETE gateway/v1/connections/")
+    assert asked
+    assert all(re.match("DELETE gateway(-2)?/v1/connections/", each["call"]) for each in asked)

@@ -64,6 +64,9 @@ def test_plain_http_is_for_loopback_only(monkeypatch: pytest.MonkeyPatch) -> Non
         ("INTERNAL_KEY", PUBLIC),
         ("INTERNAL_KEY", PUBLIC[9:-2]),
         ("GATEWAY_URL", "ftp://gateway"),
+        ("OTHER_GATEWAY_URLS", '["gateway-2:8000"]'),
+        ("ACCESS_URLS", '["http://gateway.example.test:8443"]'),
+        ("ACCESS_URLS", '["https://gateway.example.test/v1"]'),
         ("SESSION_HOURS", "0"),
     ],
 )

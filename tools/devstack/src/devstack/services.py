@@ -169,6 +169,7 @@ def units(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> 
         "SHARE_COMMAND_URL": urls["share-command"],
         "READ_API_URL": urls["permission-reader"],
         "GATEWAY_URL": urls["access-gateway"],
+        "ACCESS_URLS": json.dumps([urls["access"]]),
         "REGISTRY_URL": urls["registry"],
         "REGISTRY_TOKEN": secrets.registry_token,
         "NOTIFIER_URL": urls["notifier"],
