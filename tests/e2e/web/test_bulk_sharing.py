@@ -2,65 +2,18 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import uuid4
 
 import pytest
 from playwright.async_api import Locator, Page, Route, expect
+from walking import BOB, Audit, Person, named_device, open_bulk, pick, row
 
-from contracts.directory import DeviceSnapshot, Service, Target
 from devstack import seed
 from devstack.client import RefusedError
 from devstack.world import Connection, World, until
 
-Person = Callable[..., Awaitable[Page]]
-Audit = Callable[[Page, str], Awaitable[None]]
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-BOB = seed.RECIPIENT_EMAIL
-
-
-async def named_device(world: World, name: str) -> str:
-    """A new computer of Ann's with an echo service; its id."""
-    device = f"d-{uuid4().hex[:12]}"
-    target = Target(host=world.targets.host, port=world.targets.echo_port)
-    service = Service(service_id=f"{device}.1", name="Terminal", protocol="tcp", target=target)
-    await world.add_device(
-        DeviceSnapshot(
-            device_id=device, owner_account_id="ann", name=name, kind="computer", services=(service,)
-        )
-    )
-    return device
-
-
-def row(page: Page, name: str) -> Locator:
-    """A device of the list."""
-    return page.get_by_role("listitem").filter(has=page.get_by_role("link", name=name, exact=True))
-
-
-async def pick(page: Page, *addresses: str) -> None:
-    """Choose contacts in the Contact Picker, known or new."""
-    await page.get_by_role("button", name="Pick…").click()
-    picker = page.get_by_role("dialog", name="Contact Picker")
-    await picker.get_by_label("Search contacts").fill("\n".join(addresses))
-    await picker.get_by_label("Search contacts").press("Enter")
-    for address in addresses:
-        await expect(picker.get_by_role("checkbox", name=address)).to_be_checked()
-    await picker.get_by_role("button", name="Choose Contacts").click()
-    await expect(picker).to_be_hidden()
-
-
-async def open_bulk(page: Page, *names: str) -> Locator:
-    """Tick devices and open the dialog for all of them."""
-    for name in names:
-        await page.get_by_label(f"Select {name}", exact=True).check()
-    await page.get_by_role("button", name="Actions", exact=True).click()
-    await page.get_by_role("menuitem", name="Share…").click()
-    dialog = page.get_by_role("dialog").last
-    await expect(dialog).to_be_visible()
-    return dialog
 
 
 async def test_devices_are_shared_accepted_seen_used_and_taken_back(

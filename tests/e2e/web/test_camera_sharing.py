@@ -2,28 +2,18 @@
 
 import base64
 import re
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
+from walking import BOB, Audit, Person, recorder, share_dialog
 
-from contracts.directory import DeviceSnapshot, Service, Target
-from contracts.permissions import Permission
 from devstack import seed
 from devstack.world import World
 
-Person = Callable[..., Awaitable[Page]]
-Audit = Callable[[Page, str], Awaitable[None]]
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-BOB = seed.RECIPIENT_EMAIL
-FUNCTIONS = frozenset(
-    {Permission.LIVE_VIEW, Permission.PLAYBACK, Permission.TWO_WAY_AUDIO, Permission.PTZ}
-    | {Permission.ALARM_NOTIFICATIONS}
-)
 WIDTH, HEIGHT = 640, 480
 # A telephone that shows the code, before a grey wall: one byte of brightness for each point.
 HELD = """async ([address, width, height]) => {
@@ -42,31 +32,6 @@ HELD = """async ([address, width, height]) => {
   for (let at = 0; at < points.length; at += 4) text += String.fromCharCode(points[at]);
   return btoa(text);
 }"""
-
-
-async def recorder(world: World) -> tuple[str, str]:
-    """A recorder of Ann's with two cameras: its id and name."""
-    device, name = f"r-{uuid4().hex[:10]}", f"Recorder {uuid4().hex[:6]}"
-    target = Target(host=world.targets.host, port=world.targets.camera_port)
-    cameras = tuple(
-        Service(
-            service_id=f"{device}.{channel}", name=camera, protocol="rtsp", target=target, channel=channel,
-            permissions=FUNCTIONS,
-        )
-        for channel, camera in ((1, "Gate"), (2, "Yard"))
-    )  # fmt: skip
-    await world.add_device(
-        DeviceSnapshot(device_id=device, owner_account_id="ann", name=name, kind="recorder", services=cameras)
-    )
-    return device, name
-
-
-async def share_dialog(page: Page, name: str) -> Locator:
-    """From the device's own page (H3)."""
-    await page.get_by_label("Search devices").fill(name)
-    await page.get_by_role("link", name=name, exact=True).click()
-    await page.get_by_role("button", name="Share…").click()
-    return page.get_by_role("dialog", name=f"Share {name}")
 
 
 async def test_cameras_are_shared_with_exact_permissions_and_the_recipient_deleted(
