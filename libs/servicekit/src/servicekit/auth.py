@@ -103,14 +103,24 @@ class Discovery:
 class OidcVerifier:
     """Verifies bearer tokens of one issuer (OpenID Connect Core 1.0, RFC 9068) against its published keys.
 
+    ``asked_at`` is where this process reaches the issuer when that is not where people do: its documents and
+    tokens are fetched there, while tokens name, and browsers are sent to, ``issuer``.
+
     Keys are fetched when first needed, and again, at most every 10 s, for a key id that is not known; a token
     whose key is known never waits for that.
     """
 
     def __init__(
-        self, *, issuer: str, audience: str, algorithms: Sequence[str], client: httpx.AsyncClient
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        algorithms: Sequence[str],
+        client: httpx.AsyncClient,
+        asked_at: str | None = None,
     ) -> None:
         self._issuer, self._algorithms, self._client = issuer, tuple(algorithms), client
+        self._public, self._asked_at = issuer.rstrip("/"), (asked_at or issuer).rstrip("/")
         self._claims = jwt.JWTClaimsRegistry(
             leeway=_LEEWAY_SECONDS,
             iss={"essential": True, "value": issuer},
@@ -126,18 +136,22 @@ class OidcVerifier:
     async def discovery(self) -> Discovery:
         """The issuer's endpoints; raises ApiError ``UNAVAILABLE`` when it does not answer."""
         if self._discovery is None:
-            document = await self._get(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+            document = await self._get(f"{self._asked_at}/.well-known/openid-configuration")
             if document.get("issuer") != self._issuer:
                 raise ApiError(
                     "UNAVAILABLE", 503, "The sign-in service names another issuer than the one configured."
                 )
             self._discovery = Discovery(
-                jwks_uri=str(document["jwks_uri"]),
+                jwks_uri=self._from_here(str(document["jwks_uri"])),
                 authorization_endpoint=str(document["authorization_endpoint"]),
-                token_endpoint=str(document["token_endpoint"]),
+                token_endpoint=self._from_here(str(document["token_endpoint"])),
                 end_session_endpoint=document.get("end_session_endpoint"),
             )
         return self._discovery
+
+    def _from_here(self, url: str) -> str:
+        """An endpoint that this process calls itself. One that the issuer has elsewhere stays as it is."""
+        return self._asked_at + url[len(self._public) :] if url.startswith(f"{self._public}/") else url
 
     async def verify(self, token: str) -> Mapping[str, Any]:
         """The claims of a valid token.

@@ -1,7 +1,13 @@
-"""The settings every process has. A service's own class adds its fields; all come from ``LATCHKEY_*``."""
+"""The settings every process has. A service's own class adds its fields; all come from ``LATCHKEY_*``.
+
+Where ``LATCHKEY_SECRETS_DIR`` names a directory, a setting that is not in the environment is read from the
+file of its name there (``latchkey_postgres_dsn``): inspecting a container shows the first only.
+"""
 
 import ipaddress
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -78,8 +84,12 @@ S = TypeVar("S", bound=BaseSettings)
 
 def load(settings: type[S]) -> S:
     """Read the settings from the environment; when they cannot be used, print why and exit with 2."""
+    directory = os.environ.get("LATCHKEY_SECRETS_DIR")
+    if directory and not Path(directory).is_dir():
+        sys.stderr.write(f"LATCHKEY_SECRETS_DIR: {directory} is no directory\n")
+        sys.exit(2)
     try:
-        return settings()
+        return settings(_secrets_dir=directory)
     except ValidationError as error:
         for item in error.errors(include_url=False, include_input=False, include_context=False):
             name = "_".join(str(part) for part in item["loc"]).upper()

@@ -126,6 +126,27 @@ async def test_an_issuers_token_is_read_and_its_keys_are_fetched_once(
     assert fake.asked == 1
 
 
+async def test_an_issuer_is_asked_where_it_can_be_reached_from_here() -> None:
+    fake, hosts = FakeIssuer(), list[str]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        return fake(request)
+
+    inside = "https://issuer.inside"
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        verifier = OidcVerifier(
+            issuer=ISSUER, audience="latchkey", algorithms=["ES256"], client=client, asked_at=inside
+        )
+        assert (await verifier.verify(signed(KEY, iss=ISSUER, aud="latchkey")))["sub"] == "acc-1"
+        found = await verifier.discovery()
+        with pytest.raises(ApiError):
+            await verifier.verify(signed(KEY, iss=inside, aud="latchkey"))
+    assert set(hosts) == {"issuer.inside"}
+    assert found.token_endpoint == f"{inside}/x"
+    assert found.authorization_endpoint == f"{ISSUER}/x", "browsers go where people see it"
+
+
 @pytest.mark.parametrize(
     "changes", [{"iss": "https://evil.example"}, {"aud": "another"}, {"exp": 1}, {"exp": None}, {"sub": None}]
 )

@@ -70,6 +70,7 @@ class Entrance:
                     audience=settings.oidc_audience,
                     algorithms=settings.oidc_algorithms,
                     client=client,
+                    asked_at=settings.oidc_internal_url,
                 )
             )
             reception = Reception(

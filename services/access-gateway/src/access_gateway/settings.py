@@ -100,6 +100,9 @@ class Settings(KafkaSettings, PostgresSettings, ServiceSettings):
     oidc_issuer: ProtectedAddress | None = Field(
         None, description="OpenID Connect issuer whose tokens people connect with, as it names itself."
     )
+    oidc_internal_url: ProtectedAddress | None = Field(
+        None, description="Where the gateway itself asks it, when not at the address that people use."
+    )
     oidc_audience: str = Field("", description="Audience that those tokens must name.")
     oidc_algorithms: SignatureAlgorithms = Field(
         ("RS256", "ES256"), description="Signature algorithms accepted, asymmetric ones only."

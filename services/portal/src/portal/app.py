@@ -117,4 +117,5 @@ def _verifier(settings: Settings, audience: str, client: httpx.AsyncClient) -> O
         audience=audience,
         algorithms=settings.oidc_algorithms,
         client=client,
+        asked_at=settings.oidc_internal_url,
     )

@@ -44,6 +44,10 @@ class Settings(PostgresSettings, ServiceSettings):
     oidc_issuer: ProtectedAddress = Field(
         description="OpenID Connect issuer whose tokens are accepted, exactly as it names itself."
     )
+    oidc_internal_url: ProtectedAddress | None = Field(
+        None,
+        description="Where the portal itself asks that issuer, when not at the address that people use.",
+    )
     oidc_audience: str = Field(min_length=1, description="Audience that bearer tokens must name.")
     oidc_algorithms: SignatureAlgorithms = Field(
         ("RS256", "ES256"), description="Signature algorithms accepted, asymmetric ones only."

@@ -1,12 +1,12 @@
 """The verbs behind ``./latchkey``."""
 
 import asyncio
-import importlib
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
-from devstack import certificates, jars, services
+from devstack import certificates, demo_servers, jars, services
 from devstack.process import StackError
 from devstack.seed import OWNER_EMAIL, RECIPIENT_EMAIL
 from devstack.stack import (
@@ -28,16 +28,9 @@ from devstack.stack import (
 from devstack.stack import up as run_stack
 from devstack.state import StateDirectory
 from devstack.status import Status
+from devstack.target import Target
 
 PROJECT = Path(__file__).parents[4]
-
-# The demo servers of the stack; each module has a `main` whose options are its command line.
-_DEMO_SERVERS = {
-    "mailbox": "devstack.smtp",
-    "issuer": "devstack.issuer",
-    "registry": "devstack.registry",
-    "targets": "devstack.targets",
-}
 
 app = typer.Typer(
     name="latchkey",
@@ -260,10 +253,34 @@ def token(
 
 
 @app.command()
-def demo(state: StateOption = _STATE) -> None:
+def demo(
+    state: StateOption = _STATE,
+    target: Annotated[
+        str | None, typer.Option(help="Play on a stack elsewhere, whose portal is here: that of containers.")
+    ] = None,
+    mailbox: Annotated[
+        str | None, typer.Option(help="With --target: the mailbox. Default: port 8481 of the same host.")
+    ] = None,
+    issuer: Annotated[
+        str | None,
+        typer.Option(help="With --target: the demo's sign-in. Default: port 8482 of the same host."),
+    ] = None,
+    kafka: Annotated[
+        str | None, typer.Option(help="With --target: a broker, when it can be reached from here.")
+    ] = None,
+) -> None:
     """Play the main job against the running stack; starts one when none runs, and stops it afterwards."""
     from devstack.demo import run  # noqa: PLC0415 - with all that it needs, only for this verb
 
+    if target is not None:
+        host = f"http://{urlsplit(target).hostname}"
+        there = Target(
+            target,
+            mailbox or f"{host}:{services.PREFERRED_PORTS['mailbox']}",
+            issuer or f"{host}:{services.PREFERRED_PORTS['issuer']}",
+            kafka,
+        )
+        raise typer.Exit(asyncio.run(run(there)))
     directory = StateDirectory(state)
     directory.make()
     ours = directory.holder() is None
@@ -379,9 +396,8 @@ def main() -> None:
     """Run the verb of the command line; what a person must mend is one line on stderr."""
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        if verb in _DEMO_SERVERS:
-            del sys.argv[1]
-            typer.run(importlib.import_module(_DEMO_SERVERS[verb]).main)
+        if verb in demo_servers.MODULES:
+            demo_servers.run(verb)
         app(prog_name="./latchkey")
     except StackError as error:
         errors.print(f"[red bold]{ERROR_MARK}[/red bold]{escape(str(error))}", soft_wrap=True)

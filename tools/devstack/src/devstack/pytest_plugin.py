@@ -1,14 +1,15 @@
 """Fixtures on real servers: each is started once a session, on free ports, when the first test asks for it.
 
+``--stack`` says where broker and database come from: processes of the embedded stack (the default),
+containers of the images of docker-compose.yml, or servers at given addresses. The same tests run on each.
+
 Several test runs may go on at once on one machine; each has its own servers, which die with it.
 """
 
 # ruff: noqa: PLC0415 - imported where it is needed: every test run loads this, most start no server
 
 import secrets
-import subprocess
-from collections.abc import AsyncGenerator, Callable, Generator
-from functools import partial
+from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,13 +17,12 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
+    from devstack.backends import Servers
     from devstack.certificates import Files
     from devstack.issuer import IssuerServer
     from devstack.postgres import Cluster
-    from devstack.process import Process
     from devstack.smtp import Mailbox
 
-_START_ATTEMPTS = 3
 _WHOLE_STACKS = ("tests/e2e/web/", "tests/e2e/")
 """Each one's tests share a stack; the last of the second's looks at what the others left there."""
 
@@ -46,51 +46,49 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: not item.nodeid.startswith("tests/"))
 
 
-def _start(
-    make: "Callable[[], tuple[Process, Callable[[int], bool]]]",
-) -> "tuple[Process, subprocess.Popen[bytes]]":
-    """Start a server; again on other ports when somebody took one between the choice and the start.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where broker and database come from."""
+    group = parser.getgroup("latchkey")
+    group.addoption(
+        "--stack",
+        choices=("embedded", "containers", "external"),
+        default="embedded",
+        help="broker and database of the tests: processes (default), containers, or given addresses",
+    )
+    group.addoption("--kafka", help="with --stack external: the broker, host:port")
+    group.addoption("--postgres", help="with --stack external: postgresql://postgres:password@host:port")
 
-    ``make`` answers what to start, and how one knows that the process of a given id serves.
-    """
-    from devstack.process import StackError, spawn, stop, wait_until
 
-    attempt = 1
-    while True:
-        process, ready = make()
-        child = spawn(process)
-        try:
-            wait_until(partial(ready, child.pid), child, process, 60)
-        except StackError:
-            stop(child, process)
-            if attempt == _START_ATTEMPTS:
-                raise
-            attempt += 1
-        else:
-            return process, child
+def pytest_configure(config: pytest.Config) -> None:
+    """Say at once when what was asked for cannot be had."""
+    stack = config.getoption("--stack")
+    if stack == "external" and not (config.getoption("--kafka") and config.getoption("--postgres")):
+        raise pytest.UsageError("--stack external needs --kafka and --postgres")
+    if stack == "containers":
+        from devstack.backends import why_no_containers
+
+        if why := why_no_containers():
+            raise pytest.UsageError(f"--stack containers: {why}")
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """Address of a broker that was started for this session."""
-    from devstack import kafka
-    from devstack.process import free_port, listens, stop
+def servers(pytestconfig: pytest.Config) -> "Servers":
+    """Where broker and database come from in this session."""
+    from devstack.backends import Containers, Embedded, External
 
-    directory = tmp_path_factory.mktemp("kafka")
-    bootstrap = ""
+    match pytestconfig.getoption("--stack"):
+        case "containers":
+            return Containers()
+        case "external":
+            return External(str(pytestconfig.getoption("--kafka")), str(pytestconfig.getoption("--postgres")))
+        case _:
+            return Embedded()
 
-    def make() -> "tuple[Process, Callable[[int], bool]]":
-        nonlocal bootstrap
-        port = free_port()
-        bootstrap = f"127.0.0.1:{port}"
-        kafka.prepare(directory, port=port, controller_port=free_port())
-        return kafka.process(
-            directory, directory / "kafka.log"
-        ), lambda pid: listens(pid, port) and kafka.is_ready(bootstrap)
 
-    process, child = _start(make)
-    yield bootstrap
-    stop(child, process)
+@pytest.fixture(scope="session")
+def kafka_bootstrap(servers: "Servers", tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Address of a broker for this session."""
+    yield from servers.broker(tmp_path_factory.mktemp("kafka"))
 
 
 @pytest.fixture
@@ -117,26 +115,9 @@ class Database:
 
 
 @pytest.fixture(scope="session")
-def postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> "Generator[Cluster]":
-    """A PostgreSQL server that was started for this session; its durability is off."""
-    from devstack import postgres
-    from devstack.process import free_port, listens, stop
-
-    directory = tmp_path_factory.mktemp("postgres")
-    passwords = postgres.new_passwords()
-    cluster = postgres.Cluster(0, passwords)
-    postgres.prepare(directory / "data", passwords[postgres.SUPERUSER])
-
-    def make() -> "tuple[Process, Callable[[int], bool]]":
-        nonlocal cluster
-        cluster = postgres.Cluster(free_port(), passwords)
-        log = directory / "postgres.log"
-        process = postgres.process(directory / "data", port=cluster.port, log=log, durable=False)
-        return process, lambda pid: listens(pid, cluster.port) and cluster.is_ready()
-
-    process, child = _start(make)
-    yield cluster
-    stop(child, process)
+def postgres_cluster(servers: "Servers", tmp_path_factory: pytest.TempPathFactory) -> "Generator[Cluster]":
+    """A PostgreSQL server for this session; one that was started for it loses data in a crash."""
+    yield from servers.database(tmp_path_factory.mktemp("postgres"))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ again at every start, like everything else: whatever a crash left unpublished is
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,11 +90,13 @@ class Registry:
         host: str = "127.0.0.1",
         port: int = 0,
         accounts: Sequence[AccountSnapshot] = seed.ACCOUNTS,
+        names: Collection[str] = (),
     ) -> AsyncGenerator[Self]:
         """Publish everything, then serve while the block runs; port 0 takes a free one.
 
         A new registry has the demo's accounts and devices; in one that is there, the demo's own services are
-        led to ``targets`` anew. ``token`` allows changes; without one all are refused.
+        led to ``targets`` anew. ``token`` allows changes; without one all are refused. Others may ask it by
+        one of ``names``.
         """
         path = directory / "registry.json"
         state = _load(path, accounts, targets)
@@ -103,7 +105,7 @@ class Registry:
             publisher = _Publisher(producer, topic_prefix)
             registry = cls(http_url(host, port_of(sock)), path, state, publisher)
             await registry._publish_all()
-            async with serving(_app(registry, token), sock):
+            async with serving(_app(registry, token, names), sock):
                 yield registry
 
     def accounts(self) -> list[AccountSnapshot]:
@@ -232,8 +234,8 @@ def _load(path: Path, accounts: Sequence[AccountSnapshot], targets: seed.Targets
     return state
 
 
-def _app(registry: Registry, token: str | None) -> FastAPI:
-    app = demo_app("registry")
+def _app(registry: Registry, token: str | None, names: Collection[str]) -> FastAPI:
+    app = demo_app("registry", names=names)
 
     def may_change(request: Request) -> None:
         given = bearer_token(request)
@@ -310,6 +312,7 @@ def main(
     ] = None,
     port: Annotated[int, typer.Option(help="Port to serve on.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    name: Annotated[list[str] | None, typer.Option(help="A host name by which others ask it.")] = None,
 ) -> None:
     """Run the registry with the demo's accounts and devices until SIGTERM or SIGINT."""
     configure(_SOURCE)
@@ -321,5 +324,6 @@ def main(
         topic_prefix=topic_prefix,
         host=host,
         port=port,
+        names=name or (),
     )
     asyncio.run(until_stopped(registry))

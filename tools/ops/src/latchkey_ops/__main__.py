@@ -12,6 +12,8 @@ from latchkey_ops import erasing, generation_verbs, letter_verbs, past, scripts,
 from latchkey_ops import lag as lags
 from latchkey_ops.errors import Exit, OpsError
 from latchkey_ops.place import AsJson, DryRun, Place, Reason, run
+from servicekit.kafka import Admin
+from servicekit.settings import KafkaSettings, load
 
 _NO_LIMIT: Final = 10**9
 
@@ -172,6 +174,29 @@ def why(
         when = () if at is None else ("--at", at)
         _, answer = await scripts.ask("why", account, device, service, permission, *when)
         show.as_json(answer) if as_json else past.show_why(device, answer)
+
+    run(main())
+
+
+@app.command("topics")
+def make_topics(
+    replication: Annotated[
+        int, typer.Option(help="Brokers that keep each record of a topic made now.", min=1)
+    ] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Make the topics that are not there yet; those that are there stay as they are."""
+
+    async def main() -> None:
+        settings = load(KafkaSettings)
+        wanted = [
+            (settings.topic_prefix + name, partitions, config) for name, partitions, config in topics.TOPICS
+        ]
+        made = await Admin(settings.kafka_bootstrap).provision(wanted, replication=replication)
+        if as_json:
+            show.as_json({"made": made})
+        else:
+            show.table([{"made": name} for name in made], empty="All topics are there.")
 
     run(main())
 
