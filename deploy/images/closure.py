@@ -40,9 +40,12 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def _blocks(lock: str) -> dict[str, str]:
-    """The lock's requirements by name, each with its hashes."""
-    blocks = re.findall(r"^[A-Za-z0-9].*?(?=^[A-Za-z0-9#]|\Z)", lock, re.MULTILINE | re.DOTALL)
-    return {block.split("==")[0].split("[")[0].strip().lower(): block for block in blocks}
+    """The lock's requirements by name, each with its hashes; some have one for each of several Pythons."""
+    blocks = dict[str, str]()
+    for block in re.findall(r"^[A-Za-z0-9].*?(?=^[A-Za-z0-9#]|\Z)", lock, re.MULTILINE | re.DOTALL):
+        name = block.split("==")[0].split("[")[0].strip().lower()
+        blocks[name] = blocks.get(name, "") + block
+    return blocks
 
 
 def _members() -> dict[str, str]:

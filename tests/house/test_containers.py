@@ -162,7 +162,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    sorted(name for name, service in SERVICES.items() if re.sub(r"-\d$", "", name) in SETTINGS),
+    sorted(name for name in SERVICES if re.sub(r"-\d$", "", name) in SETTINGS),
 )
 def test_every_service_takes_its_settings(
     name: str, secrets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

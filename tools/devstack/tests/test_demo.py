@@ -20,7 +20,7 @@ from contracts.topics import COMMAND_RESULTS, SHARE_COMMANDS
 from devstack import targets
 from devstack.demo import run
 from devstack.demo_browser import Browser, Page
-from devstack.demo_clients import Answer, Post, Upstream, open_tcp
+from devstack.demo_clients import Answer, Post, Upstream, open_tcp, post_at
 from devstack.demo_http import demo_app, http_url, listen, port_of, serving
 from devstack.demo_story import Story, StoryEnded, Unexpected
 from devstack.issuer import Client, IssuerServer
@@ -102,6 +102,37 @@ async def test_the_next_invitation_is_one_that_came_after_the_last() -> None:
         letter = await coming
         assert letter.subject == "Ann wants to share the new"
         assert letter.page.link("Accept") == "http://portal.test/i/1"
+
+
+async def test_mail_is_read_from_mailpit_too() -> None:
+    """Its API v1: mails by search, the newest first; no answer waits."""
+    subjects = ["Ann wants to share the old"]
+
+    def mailpit(request: httpx.Request) -> httpx.Response:
+        match request.url.path.removeprefix("/api/v1/").split("/"):
+            case ["info"]:
+                return httpx.Response(200, json={"Version": "v1.27.11"})
+            case ["search"]:
+                assert request.url.params["query"] == 'to:"bob@example.test"'
+                found = [{"ID": str(index)} for index in range(len(subjects))][::-1]
+                return httpx.Response(200, json={"messages": found})
+            case ["message", number]:
+                html = "<a href='http://portal.test/i/1'>Accept</a>"
+                return httpx.Response(
+                    200, json={"ID": number, "Subject": subjects[int(number)], "HTML": html}
+                )
+            case _:
+                return httpx.Response(404)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(mailpit)) as client:
+        post = await post_at("http://mailpit.test", "bob@example.test", client)
+        await post.catch_up()
+        coming = asyncio.create_task(post.next())
+        await asyncio.sleep(0)
+        subjects += ["Bob took it back", "Ann wants to share the new"]
+        letter = await coming
+    assert letter.subject == "Ann wants to share the new"
+    assert letter.page.link("Accept") == "http://portal.test/i/1"
 
 
 async def test_other_bytes_than_were_sent_are_noticed() -> None:

@@ -14,7 +14,7 @@ ROLES = ("share_command", "permission_projector", "notifier", "access_gateway", 
 """The services' login roles, see deploy/postgres/roles.sql."""
 
 SUPERUSER = "postgres"
-ROLES_SQL = Path(__file__).parents[4] / "deploy" / "postgres" / "roles.sql"
+ROLES_SQL = Path(__file__).parent / "../../../../deploy/postgres/roles.sql"
 
 
 def _program(name: str) -> str:

@@ -103,6 +103,16 @@ async def test_lag_sees_a_topic_that_was_made_anew_or_is_not_there(place: Any) -
     assert "The topic nobodys.share.events does not exist" in " ".join(answer.document["problems"])
 
 
+async def test_topics_that_are_missing_are_made(place: Any) -> None:
+    nothing = await place.ops("topics", "--json", LATCHKEY_POSTGRES_DSN=None)
+    assert nothing.document == {"made": []}
+    prefix = f"{place.prefix}new."
+    made = await place.ops("topics", "--json", LATCHKEY_TOPIC_PREFIX=prefix)
+    assert sorted(made.document["made"]) == sorted(prefix + topic.name for topic in topics.TOPICS)
+    there = await place.admin.partitions([prefix + topics.SHARE_EVENTS.name])
+    assert len(there) == topics.SHARE_EVENTS.partitions
+
+
 async def test_lag_tells_whom_it_did_not_ask(place: Any) -> None:
     answer = await place.ops("lag", LATCHKEY_NOTIFIER_DSN=None)
     assert answer.code == 0
