@@ -34,6 +34,8 @@ from servicekit.kafka import Admin, DeadLetters, Producer
 
 NAME: Final = "notifier"
 _SESSIONS_BESIDE: Final = 10
+_BY_INDEX: Final = {"enable_seqscan": "off"}
+"""A statement that was planned while its table was small must not read it whole once it is large."""
 _APART_SECONDS: Final = 0.015
 """What comes within this time is planned in one transaction; so much later may a notice go out."""
 
@@ -48,6 +50,7 @@ async def serve(settings: Settings) -> None:
                 settings.postgres_dsn.get_secret_value(),
                 application=NAME,
                 max_size=settings.delivery_concurrency + _SESSIONS_BESIDE,
+                settings=_BY_INDEX,
                 stateless=True,  # the one session that listens is kept for that, and closed when it ends
             )
         )

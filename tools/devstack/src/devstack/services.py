@@ -5,6 +5,7 @@ Each process gets its own settings and secrets, and no other's.
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,6 +53,9 @@ WITHOUT_HTTP = frozenset(
 """Their addresses are no URLs."""
 
 _NOTHING: Mapping[str, str] = {}
+_GIVEN = ("PUSH_HOSTS",)
+"""What the notifier is told of the launcher's own environment: a test has a push service of its own."""
+
 _BIN = Path(sys.executable).parent
 
 
@@ -128,6 +132,7 @@ def units(state: StateDirectory, ports: Mapping[str, int], secrets: Secrets) -> 
     notifier = {
         **trusted,
         "PUSH_KEY": secrets.push_key,
+        **{name: os.environ[f"LATCHKEY_{name}"] for name in _GIVEN if f"LATCHKEY_{name}" in os.environ},
         "DIGEST_SECONDS": "0",  # whoever tries it out wants to see each mail
         "PUSH_CONTACT": "mailto:no-reply@latchkey.example",
         "PUBLIC_URL": urls[PORTAL],

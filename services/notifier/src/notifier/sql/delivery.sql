@@ -31,15 +31,15 @@ left join lateral (
     select a.* from account as a where a.account_id = n.account_id
     union all
     (
+        -- "offset 0": else all accounts are read in the order of their ids until one has the address
         select a.*
-        from account as a
-        where n.account_id is null and a.addresses @> array[c.address]
+        from (select * from account where n.account_id is null and addresses @> array[c.address] offset 0) as a
         order by a.account_id
         limit 1
     )
 ) as person on true
 left join account_setting as s on s.account_id = person.account_id
-left join push_subscription as q on d.target <> '' and q.subscription_id::text = d.target
+left join push_subscription as q on q.subscription_id = nullif(d.target, '')::uuid
 order by n.created_at, n.event_time, d.delivery_id
 
 -- name: renew_claims

@@ -49,9 +49,9 @@ left join lateral (
     select a.* from account as a where a.account_id = n.account_id
     union all
     (
+        -- "offset 0": else all accounts are read in the order of their ids until one has the address
         select a.*
-        from account as a
-        where n.account_id is null and a.addresses @> array[c.address]
+        from (select * from account where n.account_id is null and addresses @> array[c.address] offset 0) as a
         order by a.account_id
         limit 1
     )
