@@ -52,8 +52,8 @@ async def push_stack(
 
 
 async def acted(browser: Firefox, action: str) -> None:
-    """Choose an action of the notice that is shown, as a desktop's own notification does: Firefox's own alert,
-    which is shown where there is no desktop, has no buttons for them."""
+    """Choose an action of the notice that is shown, as a desktop does. The alert of Firefox itself, which
+    is shown where there is no desktop, has no buttons for them."""
     async with browser.in_chrome():
         await browser.until("return Services.wm.getMostRecentWindow('alert:alert')?.gAlertListener != null")
         await browser.run(CHOOSE, action)
@@ -107,7 +107,7 @@ async def test_a_push_is_shown_by_the_service_worker_in_chromium(world: World, p
         "navigator.serviceWorker.register('/static/push-worker.js', { scope: '/' })"
         ".then(() => navigator.serviceWorker.ready).then(() => true)"
     )
-    debugging = await page.context.new_cdp_session(page)
+    debugging: Any = await page.context.new_cdp_session(page)  # its own types tell nothing
     registered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def updated(event: dict[str, Any]) -> None:
