@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import codec
+from contracts.base import new_id, new_id_text
 from contracts.codec import DecodeError, decode, decode_as
 from contracts.commands import RequestShare
-from contracts.events import ShareAccepted
+from contracts.events import ConnectionClosed, ShareAccepted
 
 
 def example(name: str) -> dict[str, Any]:
@@ -109,3 +110,29 @@ def test_the_quick_way_makes_the_bytes_of_the_other(name: str, optional: str | N
     whole = codec.envelope(data, source="s", time=time, subject=optional, correlationid=optional)
     assert quick.replace(json.loads(quick)["id"].encode(), whole.id.encode()) == codec.encode(whole)
     assert decode(quick).data == data
+
+
+@pytest.mark.parametrize("optional", [None, "100 % of it"])
+def test_a_filled_in_mold_is_the_message_that_is_encoded(optional: str | None) -> None:
+    data = decode(json.dumps(example("ConnectionClosed")).encode()).data
+    assert isinstance(data, ConnectionClosed)
+    data = data.model_copy(update={"gateway_id": '50%s of "gw"', "seconds": 0.000001})
+    other = data.model_copy(update={"connection_id": new_id(), "bytes_to_device": 9, "seconds": 0.0})
+    form = codec.mold(
+        other,
+        source="s",
+        subject=optional,
+        correlationid=optional,
+        texts=("connection_id",),
+        numbers=("bytes_to_device", "seconds"),
+    )
+    filled = form % {
+        "id": new_id_text(),
+        "time": "2026-03-01T12:00:00.123456Z",
+        "connection_id": str(data.connection_id),
+        "bytes_to_device": data.bytes_to_device,
+        "seconds": data.seconds,
+    }
+    time = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+    wanted = decode(codec.encoded(data, source="s", time=time, subject=optional, correlationid=optional))
+    assert decode(filled.encode()).model_dump(exclude={"id"}) == wanted.model_dump(exclude={"id"})

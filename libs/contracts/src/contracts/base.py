@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
+import uuid_utils
 import uuid_utils.compat
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
@@ -47,3 +48,8 @@ class Order(BaseModel):
 def new_id() -> UUID:
     """A UUIDv7 (RFC 9562): unique, and ordered by the time of its making."""
     return uuid_utils.compat.uuid7()
+
+
+def new_id_text() -> str:
+    """The same as text, which is made in a tenth of the time."""
+    return str(uuid_utils.uuid7())

@@ -159,9 +159,14 @@ class ConnectionOpened(AccessEvent):
 
 
 class ConnectionRefused(AccessEvent):
-    """Nothing was opened. ``reason`` is the verdict's stable code."""
+    """Nothing was opened. ``reason`` is the verdict's stable code.
+
+    ``age_seconds`` is how old the proof was of what was known of the grant, whose version is
+    ``device_version``; both are absent when nothing was found that could have granted it.
+    """
 
     reason: str
+    age_seconds: float | None = None
 
 
 class ConnectionClosed(AccessEvent):
@@ -182,3 +187,9 @@ class ConnectionCut(AccessEvent):
 
 
 AnyAccessEvent = ConnectionOpened | ConnectionRefused | ConnectionClosed | ConnectionCut
+
+
+class GatewayStarted(Fact):
+    """A gateway began: what it had opened before is not open any more, whatever it could still tell of it."""
+
+    gateway_id: str

@@ -18,6 +18,7 @@ from contracts.events import (
     ConnectionCut,
     ConnectionOpened,
     ConnectionRefused,
+    GatewayStarted,
     InvitationResent,
     ShareAccepted,
     ShareChanged,
@@ -43,11 +44,12 @@ TOPICS = (
     topics.ACCESS_EVENTS.name,
 )
 
-_ACCESS_EVENT_TYPES: tuple[type[AnyAccessEvent], ...] = (
+_ACCESS_EVENT_TYPES: tuple[type[AnyAccessEvent | GatewayStarted], ...] = (
     ConnectionOpened,
     ConnectionRefused,
     ConnectionClosed,
     ConnectionCut,
+    GatewayStarted,
 )
 _KINDS: Final[dict[str, Kind]] = {
     topics.DIRECTORY_DEVICES.name: "device",

@@ -24,6 +24,7 @@ from contracts.events import (
     ConnectionCut,
     ConnectionOpened,
     ConnectionRefused,
+    GatewayStarted,
 )
 from permission_projector import metrics
 from permission_projector.activity_hints import payloads
@@ -43,7 +44,7 @@ TOPICS: Final = (topics.ACCESS_EVENTS, topics.DIRECTORY_PRESENCE)
 KEPT_DAYS: Final = 90
 """As long as access.events keeps them."""
 
-_EVENTS: Final = (ConnectionOpened, ConnectionRefused, ConnectionClosed, ConnectionCut)
+_EVENTS: Final = (ConnectionOpened, ConnectionRefused, ConnectionClosed, ConnectionCut, GatewayStarted)
 _DEVICE_KEY: Final = TypeAdapter[str](Id)
 _MOST_BIGINT: Final = 2**63 - 1
 _MOST_TEXT: Final = 200
@@ -94,9 +95,14 @@ class Activity:
     """Devices whose presence was deleted; what came after that is in `presence`."""
     presence: dict[str, PresenceSnapshot] = field(default_factory=dict[str, PresenceSnapshot])
     heard: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    started: dict[str, datetime] = field(default_factory=dict[str, datetime])
 
-    def add_event(self, event: AnyAccessEvent, time: datetime) -> None:
+    def add_event(self, event: AnyAccessEvent | GatewayStarted, time: datetime) -> None:
         """An access event and when it happened."""
+        if isinstance(event, GatewayStarted):
+            self._add_heard(event.gateway_id, time)
+            self.started[event.gateway_id] = max(time, self.started.get(event.gateway_id, time))
+            return
         connection_id = event.connection_id
         self.identities.setdefault(
             connection_id,
@@ -141,7 +147,9 @@ def _ending(event: AnyAccessEvent, time: datetime) -> Ending | None:
             )
 
 
-def read_access_event(key: bytes | None, value: bytes | None) -> tuple[AnyAccessEvent, datetime]:
+def read_access_event(
+    key: bytes | None, value: bytes | None
+) -> tuple[AnyAccessEvent | GatewayStarted, datetime]:
     """A record of access.events, and when it happened, in UTC.
 
     Raises:
@@ -151,6 +159,9 @@ def read_access_event(key: bytes | None, value: bytes | None) -> tuple[AnyAccess
         message, event = decode_as(value, _EVENTS)
     except DecodeError as error:
         raise UnreadableError(error.code, str(error)) from None
+    if isinstance(event, GatewayStarted):
+        _require_short(event.gateway_id)
+        return event, _in_utc(message.time)
     if key != (None if event.device_id is None else event.device_id.encode()):
         raise UnreadableError("KEY_MISMATCH", "The value is about something else than its key says.")
     if isinstance(event, ConnectionClosed | ConnectionCut):
@@ -251,6 +262,8 @@ class ActivityStore:
             moved += await connection.fetch(self._sql["save_presence"], *_columns(presence))
         if activity.heard:
             await connection.execute(self._sql["save_heard"], *_columns(activity.heard.items()))
+        if activity.started:
+            used += await connection.fetch(self._sql["save_started"], *_columns(activity.started.items()))
         connections = {(row["device_id"], row["account_id"]) for row in used if row["device_id"] is not None}
         hints = list(payloads({row["device_id"] for row in moved}, connections))
         if hints:

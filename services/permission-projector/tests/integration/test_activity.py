@@ -23,6 +23,7 @@ from contracts.events import (
     ConnectionOpened,
     ConnectionRefused,
     CutReason,
+    GatewayStarted,
 )
 from contracts.permissions import Permission
 from permission_projector import activity
@@ -121,6 +122,31 @@ async def test_what_was_refused_is_told_also_when_nobody_knows_of_which_device(w
     assert (told["opened_at"], told["at"]) == (None, seconds(3))
 
 
+async def test_what_a_gateway_had_open_ends_when_it_starts_again(world: World) -> None:
+    lost, late, new, ended = who(), who(), who(), who()
+    elsewhere = who(gateway_id="gw-2")
+    opened = [
+        world.record(ConnectionOpened(**it), seconds(at))
+        for it, at in ((lost, 1), (late, 2), (new, 9), (ended, 3), (elsewhere, 1))
+    ]
+    await world.apply(opened[0], *opened[3:])
+    await world.apply(world.record(GatewayStarted(gateway_id="gw-1"), seconds(5)))
+    await world.apply(*opened[1:3])  # of another partition, whose news came later
+    outcomes = {
+        name: (told["outcome"], told["reason"], told["ended_at"])
+        for name, it in {"lost": lost, "late": late, "new": new, "elsewhere": elsewhere}.items()
+        for told in [await world.one(it["connection_id"])]
+    }
+    closed, still_open = ("closed", "gateway_started", seconds(5)), ("open", None, None)
+    assert outcomes == {"lost": closed, "late": closed, "new": still_open, "elsewhere": still_open}
+    # Its end was on its way when the gateway was killed.
+    await world.apply(world.record(ConnectionClosed(**ended, **figures(7)), seconds(4)))
+    told = await world.one(ended["connection_id"])
+    assert (told["outcome"], told["reason"], told["ended_at"]) == ("closed", None, seconds(4))
+    await world.apply(world.record(GatewayStarted(gateway_id="gw-1"), seconds(2)))  # told late, or again
+    assert (await world.one(new["connection_id"]))["outcome"] == "open"
+
+
 def _history(world: World, dice: random.Random) -> list[Record]:
     """Connections that go on, end, end twice (a gateway that told of both), or whose opening was dropped."""
     records: list[Record] = []
@@ -131,6 +157,9 @@ def _history(world: World, dice: random.Random) -> list[Record]:
         cut = world.record(ConnectionCut(**it, **figures(9), reason=CutReason.STALE), seconds(number + 1))
         refused = world.record(ConnectionRefused(**it, reason="STALE"), seconds(number))
         records += dice.choice([[opened], [opened, closed], [opened, closed, cut], [closed], [refused]])
+    records += [
+        world.record(GatewayStarted(gateway_id="gw-1"), seconds(dice.randrange(12))) for _ in range(2)
+    ]
     for number in range(9):
         since = seconds(number)
         snapshot = PresenceSnapshot(
@@ -265,8 +294,8 @@ async def test_lists_are_read_from_an_index(world: World) -> None:
     for condition, index in (
         ("device_id = 'd7'", "connection_by_device"),
         ("account_id = 'a7'", "connection_by_account"),
-        ("device_id = 'd0' and outcome = 'open'", "connection_open_by_device"),
-        ("account_id = 'a0' and outcome = 'open'", "connection_open_by_account"),
+        ("device_id = 'd0' and without_end and outcome = 'open'", "connection_open_by_device"),
+        ("account_id = 'a0' and without_end and outcome = 'open'", "connection_open_by_account"),
     ):
         rows = await world.pool.fetch(
             f"explain (costs off) select * from connection_status where {condition}"

@@ -89,6 +89,23 @@ order by row.gateway_id
 on conflict (gateway_id) do update set heard_at = excluded.heard_at
 where excluded.heard_at > stored.heard_at
 
+-- name: save_started
+-- ActivityStore.save, after save_heard. Primary key of gateway; then what it had open, of which those are told who
+-- follow: indexes of open connections, read whole. What is only now being told of it is as little open, which
+-- connection_status knows.
+with started as (
+    update gateway
+    set started_at = row.started_at
+    from unnest($1::text[], $2::timestamptz[]) as row (gateway_id, started_at)
+    where gateway.gateway_id = row.gateway_id
+        and (gateway.started_at is null or gateway.started_at < row.started_at)
+    returning gateway.gateway_id, gateway.started_at
+)
+select connection.device_id, connection.account_id
+from connection
+join started using (gateway_id)
+where connection.outcome = 'open' and connection.opened_at < started.started_at
+
 -- name: forget_connections
 -- ActivityInbox, each hour: a portion of what the topic has forgotten too. Index connection_by_last_news.
 with old as materialized (

@@ -219,6 +219,7 @@ from (
         select mine.*
         from permission_projector.connection_status as mine
         where mine.account_id = $1
+            and mine.without_end
             and mine.outcome = 'open'
             and ($5::text[] is null or mine.device_id = any ($5))
             and (mine.at, mine.connection_id) < (
@@ -235,6 +236,7 @@ from (
             select each.*
             from permission_projector.connection_status as each
             where each.device_id = device.device_id
+                and each.without_end
                 and each.outcome = 'open'
                 and each.account_id <> $1
                 and (each.at, each.connection_id) < (
