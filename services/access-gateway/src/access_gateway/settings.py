@@ -85,7 +85,10 @@ class Settings(KafkaSettings, PostgresSettings, ServiceSettings):
     )
     access_port: int = _port("HTTP CONNECT and WebSocket without TLS, on a loopback address only")
     access_tls_port: int = _port("HTTP CONNECT and WebSocket over TLS")
-    rtsp_port: int = _port("RTSP without TLS")
+    rtsp_port: int = _port("RTSP without TLS, on a loopback address only unless RTSP_UNENCRYPTED")
+    rtsp_unencrypted: bool = Field(
+        False, description="RTSP_PORT may be open elsewhere: tokens and pictures can be read on the way."
+    )
     rtsps_port: int = _port("RTSP over TLS")
     agent_port: int = _port("Devices that dial out, over TLS")
     agent_public_address: str = Field(
@@ -181,6 +184,11 @@ class Settings(KafkaSettings, PostgresSettings, ServiceSettings):
             raise ValueError("OIDC_ISSUER and OIDC_AUDIENCE must be set: nobody could show who he is")
         if self.access_port and not ip_address(self.access_host).is_loopback:
             raise ValueError("ACCESS_PORT carries tokens unencrypted: open ACCESS_TLS_PORT instead")
+        if self.rtsp_port and not (self.rtsp_unencrypted or ip_address(self.access_host).is_loopback):
+            raise ValueError(
+                "RTSP_PORT carries tokens and pictures unencrypted: open RTSPS_PORT instead, or set"
+                " RTSP_UNENCRYPTED where the network itself is trusted"
+            )
         return self
 
     @property

@@ -128,6 +128,16 @@ async def test_a_stranger_learns_nothing(site: Site) -> None:
     assert (await other.ask("SETUP", f"{other.url}/live/track0", transport="RTP/AVP/TCP")).status == 455
 
 
+async def test_to_whom_none_of_its_functions_is_granted_a_camera_is_not_there(site: Site) -> None:
+    camera = await site.camera("cam", ["scripting"])
+    for name in ("cam", "no-such"):
+        for stream in ("", "/live", "/recording"):
+            person = await site.person(name)
+            asked = await person.ask("DESCRIBE", f"{person.url}{stream}")
+            assert (asked.status, asked.headers[1:]) == (403, (("latchkey-code", "ACCESS_DENIED"),))
+    assert camera.requests == []
+
+
 async def test_the_camera_sees_neither_the_token_nor_what_was_asked_word_for_word(site: Site) -> None:
     said = bytearray()
 

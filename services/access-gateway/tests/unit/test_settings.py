@@ -68,6 +68,7 @@ def test_clients_are_told_the_public_host() -> None:
         {"access_port": 8080, "oidc_issuer": "https://issuer.example"},
         {"access_port": 8080, "oidc_issuer": "http://issuer.example", "oidc_audience": "latchkey"},
         {"access_port": 8080, "access_host": "0.0.0.0", **PEOPLE},
+        {"rtsp_port": 8554, "access_host": "0.0.0.0", **PEOPLE},
         {"access_port": 8080, "rtsp_port": 8080, **PEOPLE},
         {"oidc_algorithms": ["HS256"]},
         {"oidc_algorithms": []},
@@ -89,6 +90,8 @@ def test_no_door_is_open_unless_told_so() -> None:
     "changes",
     [
         {"access_port": 8080, **PEOPLE},
+        {"rtsp_port": 8554, **PEOPLE},
+        {"rtsp_port": 8554, "access_host": "0.0.0.0", "rtsp_unencrypted": True, **PEOPLE},
         {"access_tls_port": 8443, "access_host": "0.0.0.0", **TLS, **PEOPLE},
         {"agent_port": 8443, "access_host": "::", **TLS},
     ],
