@@ -77,3 +77,38 @@ def test_what_is_below_the_level_is_not_written(output: io.StringIO) -> None:
     log.debug("detail")
     logging.getLogger("some.library").debug("detail")
     assert not output.getvalue()
+
+
+@pytest.mark.usefixtures("output")
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_filled_in_mold_is_a_line_like_any_other(capsys: pytest.CaptureFixture[str], style: str) -> None:
+    service_logging.configure("test", style=style)
+    fields = {"share": "100 %s", "seen_by": "ann@example.com", "reason": None}
+    with correlated("c-1"):
+        form = service_logging.mold("opened", fields, texts=("name",), numbers=("seconds",))
+    service_logging.write(form % {"timestamp": "2026-03-01T12:00:00Z", "name": "n-1", "seconds": 0.5})
+    text = capsys.readouterr().out
+    assert text.count("\n") == 1
+    if style == "json":
+        assert json.loads(text) == {
+            "event": "opened",
+            "share": "100 %s",
+            "seen_by": "[hidden]",
+            "reason": None,
+            "name": "n-1",
+            "seconds": 0.5,
+            "level": "info",
+            "timestamp": "2026-03-01T12:00:00Z",
+            "service": "test",
+            "correlation_id": "c-1",
+        }
+    else:
+        wanted = ("opened", "100 %s", "[hidden]", "n-1", "0.5", "c-1", "12:00:00Z")
+        assert [word for word in wanted if word not in text] == []
+
+
+@pytest.mark.usefixtures("output")
+def test_a_mold_below_the_level_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    service_logging.configure("test", level="warning")
+    service_logging.write(service_logging.mold("opened", {}) % {"timestamp": "2026-03-01T12:00:00Z"})
+    assert not capsys.readouterr().out

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from access_gateway import metrics
 from contracts import codec, topics
-from contracts.events import AnyAccessEvent
+from contracts.events import AnyAccessEvent, GatewayStarted
 from servicekit.kafka import Headers, KafkaError, Partition, Producer, partition_of
 from servicekit.logging import get_logger
 from servicekit.telemetry import correlation_id
@@ -38,6 +38,7 @@ class Audit:
 
     def __init__(self, *, bootstrap: str, topic_prefix: str, gateway_id: str, backlog: int) -> None:
         self._bootstrap, self._source = bootstrap, f"access-gateway/{gateway_id}"
+        self._gateway_id = gateway_id
         self._client_id = f"access-gateway-{gateway_id}"
         self._topic = topic_prefix + topics.ACCESS_EVENTS.name
         self._queue: deque[_Item] = deque()
@@ -61,20 +62,51 @@ class Audit:
             subject=event.device_id,
             correlationid=correlation_id(),
         )
+        self._put(event.device_id, value)
+
+    def mold(self, event: AnyAccessEvent, *, texts: Collection[str], numbers: Collection[str] = ()) -> str:
+        """The text of such events as a format, for `put`: see `codec.mold`."""
+        return codec.mold(
+            event,
+            source=self._source,
+            subject=event.device_id,
+            correlationid=correlation_id(),
+            texts=texts,
+            numbers=numbers,
+        )
+
+    def put(self, device_id: str | None, text: str) -> None:
+        """Publish an event, later, whose text was made of a `mold`."""
+        self._put(device_id, text.encode())
+
+    def _put(self, key: str | None, value: bytes) -> None:
         if self.waiting >= self._backlog:
             if not self._queue:
                 metrics.AUDIT_DROPPED.inc()
                 return
             self._queue.popleft()
             metrics.AUDIT_DROPPED.inc()
-        self._queue.append(_Item(event.device_id, value))
-        self._empty.clear()
-        self._news.set()
-        self._count()
+        self._queue.append(_Item(key, value))
+        if len(self._queue) == 1:
+            self._empty.clear()
+            self._news.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Publish while the block runs; afterwards up to two seconds more for what is left."""
+        """Tell that the gateway has started, and publish while the block runs; afterwards up to two seconds
+        more for what is left.
+        """
+        self._put(
+            None,
+            codec.encoded(
+                GatewayStarted(gateway_id=self._gateway_id),
+                source=self._source,
+                time=datetime.now(UTC),
+                subject=None,
+                correlationid=correlation_id(),
+            ),
+        )
+        metrics.AUDIT_BACKLOG.set_function(lambda: self.waiting)
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -117,7 +149,6 @@ class Audit:
                 raise
             finally:
                 self._in_flight = 0
-                self._count()
             if not self._queue:
                 self._news.clear()
                 self._empty.set()
@@ -137,6 +168,3 @@ class Audit:
             place = Partition(self._topic, number)
             sent += [future async for _, future in producer.enqueue_packed(place, records)]
         return sent
-
-    def _count(self) -> None:
-        metrics.AUDIT_BACKLOG.set(self.waiting)

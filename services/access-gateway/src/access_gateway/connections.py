@@ -4,16 +4,17 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from contextvars import copy_context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 from access_gateway import metrics
 from access_gateway.audit import Audit
 from access_gateway.decisions import Decider
 from access_gateway.holdings import Holdings
-from access_gateway.policy import AccessRequest, Allowed, Refusal, Refused, ServiceAccess
+from access_gateway.journal import Forms, Journal, ended_line, opened_event
+from access_gateway.policy import AccessRequest, Refusal, Refused, ServiceAccess
 from access_gateway.refusals import Refusals, RefusedError
 from access_gateway.relay import End, Engine, Limits, Session, adopt, dial, reset
 from access_gateway.settings import Settings
@@ -23,7 +24,8 @@ from access_gateway.targets import (
     Targets,
     TargetUnreachableError,
 )
-from contracts.base import new_id
+from access_gateway.warrants import Warrant
+from contracts.base import new_id_text
 from contracts.events import ConnectionClosed, ConnectionCut, ConnectionOpened, CutReason
 from contracts.permissions import Permission
 from servicekit.logging import get_logger
@@ -33,6 +35,9 @@ log = get_logger(__name__)
 
 Cut = Callable[[CutReason], None]
 """Ends what a protocol has open, at once and without waiting; called at most once."""
+
+Over = Callable[["Connection", Refusal | None], None]
+"""A connection has ended that was served without waiting; with the code if it was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Means:
     holdings: Holdings
     refusals: Refusals
     audit: Audit
+    journal: Journal
     targets: Targets
     engine: Engine
     limits: Limits
@@ -63,24 +69,34 @@ class Connection:
     Leaving the block tells access.events how it ended.
     """
 
+    # As most connections keep them, which are over within moments.
+    on_change: Callable[[ServiceAccess], None] | None = None
+    ended: CutReason | None = None
+    bytes_to_device = 0
+    bytes_from_device = 0
+    _access: ServiceAccess | None = None
+    _permission: Permission | None = None
+    _session: Session | None = None
+    _opened: ConnectionOpened | None = None
+    _opened_at = 0.0
+    _cause: str | None = None
+    _hung_up = False
+    _end: End | None = None
+    _warrant: Warrant | None = None
+    _forms: Forms | None = None
+    _over: Over | None = None
+
     def __init__(
         self, means: Means, request: AccessRequest, *, way: str, source: str | None, cut: Cut | None
     ) -> None:
-        self.connection_id = new_id()
+        self.text_id = new_id_text()
         self.request, self.way, self.source = request, way, source
-        self.on_change: Callable[[ServiceAccess], None] | None = None
-        self.ended: CutReason | None = None
-        self.bytes_to_device = 0
-        self.bytes_from_device = 0
         self._means, self._cut = means, cut
-        self._access: ServiceAccess | None = None
-        self._permission: Permission | None = None
-        self._session: Session | None = None
-        self._opened: ConnectionOpened | None = None
-        self._opened_at = 0.0
-        self._cause: str | None = None
-        self._hung_up = False
-        self._end: End | None = None
+
+    @property
+    def connection_id(self) -> UUID:
+        """Its id; ``text_id`` is the same as text."""
+        return UUID(self.text_id)
 
     @property
     def access(self) -> ServiceAccess:
@@ -129,67 +145,85 @@ class Connection:
             raise RefusedError(Refusal.RATE_LIMITED, wait)
         answer = await means.decider.decide(self.request, self.connection_id)
         if isinstance(answer, Refused):
-            refused = self.refused(answer.code)
+            refused = self._refused(answer)
             if answer.code is Refusal.ACCESS_DENIED:
                 await means.refusals.slow_down(account_id, self.source, arrived)
             raise refused
-        return self._register(answer)
+        self._register(answer.access, answer.permission)
+        return answer.access
 
-    def serve_now(
-        self, client: socket.socket, device_id: str, over: Callable[["Connection", Refusal | None], None]
-    ) -> bool:
+    def serve_now(self, client: socket.socket, warrant: Warrant, over: Over) -> bool:
         """All of it, in place of the block, if nothing has to be waited for: grant and target are known.
 
-        False: nothing has been done or told; the block can say what is wrong, if anything is. It may lead to
-        ``device_id`` only. ``over`` is called at the end, with the code if it was refused.
+        False: nothing has been done or told; the block can say what is wrong, if anything is. ``over`` is
+        called at the end, with the code if it was refused, but not before this has returned.
         """
         means = self._means
-        answer = means.decider.check_now(self.request)
-        if not isinstance(answer, Allowed) or answer.access.device_id != device_id:
+        age = warrant.age()
+        if age is None or means.refusals.blocked_for(self.request.account_id, self.source):
             return False
-        target = means.targets.direct(answer.access)
-        if target is None or means.refusals.blocked_for(self.request.account_id, self.source):
+        target = warrant.target()
+        if target is None:
             return False
-        means.decider.tell(self.request, self.connection_id, answer)
-        self._register(answer)
-        context = copy_context()  # what is told later belongs to the same piece of work
-
-        def connected() -> None:
-            context.run(self.opened, answer.permission)
-
-        def ended(session: Session) -> None:
-            self._end = session.end
-            refused: Refusal | None = None
-            if self._opened is None:
-                unreachable = session.end is End.UNREACHABLE
-                refused = self.refused(Refusal.TARGET_UNREACHABLE if unreachable else self._why_ended()).code
-            self._leave()
-            over(self, refused)
-
-        seconds = means.settings.connect_seconds
-        self._session = dial(means.engine, client, target, means.limits, seconds=seconds, connected=connected)
-        self._session.on_end(ended, context)
+        means.journal.decided(warrant.forms, self.text_id, age)
+        self._warrant, self._forms, self._over = warrant, warrant.forms, over
+        self._register(warrant.access, warrant.permission)
+        self._session = dial(
+            means.engine, client, target, means.limits, seconds=means.settings.connect_seconds, owner=self
+        )
         return True
 
-    def _register(self, answer: Allowed) -> ServiceAccess:
+    def on_connected(self) -> None:
+        """See `Owner`."""
+        assert self._forms is not None, "serve_now() comes first"
+        self._opened, self._opened_at = self._forms.event, time.monotonic()
+        self._means.journal.opened(self._forms, self.text_id)
+
+    def on_end(self, session: Session) -> None:
+        """See `Owner`."""
+        assert self._over is not None, "serve_now() comes first"
+        assert self._warrant is not None, "serve_now() comes first"
+        self._end = session.end
+        if self._opened is not None and self.ended is None:
+            self._leave()
+            self._over(self, None)
+            return
+        refused: Refusal | None = None
+        with correlated(self._warrant.cause):
+            if self._opened is None:
+                code = Refusal.TARGET_UNREACHABLE if session.end is End.UNREACHABLE else self._why_ended()
+                refused = self.refused(code).code
+            self._leave()
+            self._over(self, refused)
+
+    def _register(self, access: ServiceAccess, permission: Permission) -> None:
         # In the step in which it was judged, so that no change comes between.
-        self._access, self._permission = answer.access, answer.permission
+        self._access, self._permission = access, permission
         self._means.holdings.add(self)
-        self._means.holdings.lasts(self, answer.access.until)
-        return answer.access
+        if access.until is not None:
+            self._means.holdings.lasts(self, access.until)
 
     def refused(self, code: Refusal) -> RefusedError:
         """Count and tell that it is refused; what to raise. For a protocol that refuses what is granted."""
         known = self._access
+        if known is None:
+            return self._refused(Refused(code))
+        age = self._means.decider.age(known.partition)
+        return self._refused(Refused(code, version=known.device_version, age=age))
+
+    def _refused(self, answer: Refused) -> RefusedError:
+        known = self._access
         self._means.refusals.tell(
             self.request,
             self.connection_id,
-            code,
+            answer.code,
             way=self.way,
             device_id=known and known.device_id,
+            version=answer.version,
+            age=answer.age,
             flood=(f"{self.request.account_id} {self.request.service_id}",),
         )
-        return RefusedError(code)
+        return RefusedError(answer.code)
 
     async def dial(self) -> socket.socket:
         """A connected, non-blocking socket to the service; whoever gets it closes it.
@@ -236,18 +270,14 @@ class Connection:
         """The first byte may flow, for this function; only the first call counts."""
         if self._opened is not None:
             return
-        access = self.access
         self._opened_at = time.monotonic()
-        self._opened = ConnectionOpened(
-            connection_id=self.connection_id,
-            gateway_id=self._means.settings.gateway_id,
-            account_id=self.request.account_id,
-            service_id=access.service_id,
-            device_id=access.device_id,
-            permission=permission,
-            share_id=access.functions.get(permission),
-            device_version=access.device_version,
+        self._opened = opened_event(
+            self.connection_id,
+            self.request,
+            self.access,
+            permission,
             way=self.way,
+            gateway_id=self._means.settings.gateway_id,
         )
         self._means.audit.emit(self._opened)
         metrics.OPENED.inc()
@@ -285,14 +315,24 @@ class Connection:
             self._session.cut()
 
     def _tell_end(self, opened: ConnectionOpened) -> None:
-        metrics.OPEN_CONNECTIONS.dec()
         if self._session is not None:
             self.count(to_device=self._session.bytes_to_device, from_device=self._session.bytes_from_device)
         seconds = time.monotonic() - self._opened_at
+        if self._forms is not None and self.ended is None:
+            self._means.journal.closed(
+                self._forms,
+                self.text_id,
+                to_device=self.bytes_to_device,
+                from_device=self.bytes_from_device,
+                seconds=seconds,
+            )
+            return
+        metrics.OPEN_CONNECTIONS.dec()
         metrics.BYTES_TO_DEVICE.inc(self.bytes_to_device)
         metrics.BYTES_FROM_DEVICE.inc(self.bytes_from_device)
         figures: dict[str, Any] = {
             **opened.model_dump(),
+            "connection_id": self.connection_id,
             "bytes_to_device": self.bytes_to_device,
             "bytes_from_device": self.bytes_from_device,
             "seconds": round(seconds, 6),
@@ -304,10 +344,7 @@ class Connection:
             self._means.audit.emit(ConnectionClosed(**figures))
         log.info(
             "connection_ended",
-            connection_id=str(self.connection_id),
-            device_id=opened.device_id,
-            service_id=opened.service_id,
-            way=self.way,
-            reason=self.ended and self.ended.value,
+            connection_id=self.text_id,
+            **ended_line(opened, self.ended and self.ended.value),
             seconds=round(seconds, 3),
         )

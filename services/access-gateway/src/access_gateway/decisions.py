@@ -8,7 +8,7 @@ from uuid import UUID
 from access_gateway import metrics
 from access_gateway.grants import GrantStore
 from access_gateway.pinned import StoreUnavailableError
-from access_gateway.policy import AccessRequest, Allowed, Found, Refusal, Verdict, verdict
+from access_gateway.policy import AccessRequest, Allowed, Found, Refusal, Verdict, is_fresh, verdict
 from contracts.positions import Position
 from servicekit.logging import get_logger
 
@@ -17,7 +17,7 @@ log = get_logger(__name__)
 POSITION_WAIT_SECONDS = 0.05
 _POSITIONS_REMEMBERED = 10_000
 _DECIDED_SECONDS = 5.0
-_COUNTED = {code: metrics.VERDICTS.labels(code=code) for code in ("ALLOWED", *Refusal)}
+_COUNTED = {"ALLOWED": metrics.ALLOWED, **{code: metrics.VERDICTS.labels(code=code) for code in Refusal}}
 
 
 class Decider:
@@ -41,6 +41,20 @@ class Decider:
         if self._store.followed and isinstance(answer, Allowed):
             return answer
         return answer if self._store.read_since(request.service_id, asked) else None
+
+    def known(self, request: AccessRequest) -> Found | None:
+        """What memory says, if we are told what changes: as long as it is the same, so is the answer but for
+        its age, when the request names no positions."""
+        return self._store.find(request.account_id, request.service_id) if self._store.followed else None
+
+    def age(self, partition: int) -> float | None:
+        """The age of what is known of the devices of this partition; None: never proved."""
+        return self._store.age(partition)
+
+    def fresh_age(self, partition: int) -> float | None:
+        """The age of what is granted by a device of this partition; None: too old to be proof."""
+        age = self._store.age(partition)
+        return age if is_fresh(age, self._max_staleness) else None
 
     async def decide(self, request: AccessRequest, connection_id: UUID) -> Verdict:
         """The verdict; a request with positions waits up to 50 ms until they are visible.
@@ -110,18 +124,25 @@ class Decider:
     def tell(request: AccessRequest, connection_id: UUID, answer: Verdict) -> None:
         """Count a verdict and log it; `decide` has done so."""
         _COUNTED["ALLOWED" if isinstance(answer, Allowed) else answer.code].inc()
-        allowed = answer if isinstance(answer, Allowed) else None
         log.info(
             "access_decided",
             connection_id=str(connection_id),
-            account_id=request.account_id,
-            service_id=request.service_id,
-            allowed=allowed is not None,
-            code="ALLOWED" if isinstance(answer, Allowed) else answer.code.value,
-            grant=answer.reason.value,
-            permission=allowed and allowed.permission.value,
-            device_id=allowed and allowed.access.device_id,
-            device_version=answer.version,
-            share_id=allowed and allowed.share_id and str(allowed.share_id),
+            **decided_line(request, answer),
             staleness_seconds=None if answer.age is None else round(answer.age, 3),
         )
+
+
+def decided_line(request: AccessRequest, answer: Verdict) -> dict[str, object]:
+    """The fields of the line about a decision, but for the connection's id and the age of the grant."""
+    allowed = answer if isinstance(answer, Allowed) else None
+    return {
+        "account_id": request.account_id,
+        "service_id": request.service_id,
+        "allowed": allowed is not None,
+        "code": "ALLOWED" if isinstance(answer, Allowed) else answer.code.value,
+        "grant": answer.reason.value,
+        "permission": allowed and allowed.permission.value,
+        "device_id": allowed and allowed.access.device_id,
+        "device_version": answer.version,
+        "share_id": allowed and allowed.share_id and str(allowed.share_id),
+    }

@@ -62,3 +62,4 @@ for _direction in ("to_device", "from_device"):
     RTSP_DROPPED.labels(direction=_direction)
 BYTES_TO_DEVICE = BYTES.labels(direction="to_device")
 BYTES_FROM_DEVICE = BYTES.labels(direction="from_device")
+ALLOWED = VERDICTS.labels(code="ALLOWED")

@@ -5,6 +5,7 @@ import socket
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 from access_gateway import metrics
@@ -23,6 +24,7 @@ from access_gateway.relay import reset
 from access_gateway.server import Gateway
 from access_gateway.settings import Settings
 from access_gateway.targets import Address
+from access_gateway.warrants import Warrant
 from contracts.base import new_id
 from contracts.events import CutReason
 from servicekit.http import ApiError
@@ -66,7 +68,7 @@ class Ports:
         arrived, connection_id = time.monotonic(), new_id()
         answer = await self._gateway.decider.decide(request, connection_id)
         if isinstance(answer, Refused):
-            raise await self._refused(request, connection_id, answer.code, arrived)
+            raise await self._refused(request, connection_id, answer, arrived)
         listener = self._range.listen()
         if listener is None:
             raise UnavailableError("No port is free for your connection.")
@@ -80,13 +82,15 @@ class Ports:
             protocol=access.protocol,
             created_at=datetime.now(UTC),
         )
+        warrant = self._gateway.warrant(lease.request, lease.device_id, way=WAY)
         port = Port(
             lease,
             listener,
             host_ip=host_ip,
             idle_seconds=self._settings.port_idle_seconds,
             serve=self._serve,
-            serve_now=self._serve_now,
+            serve_now=partial(self._serve_now, warrant),
+            engine=self._gateway.engine,
             stranger=self._on_stranger,
             closed=self._on_closed,
         )
@@ -118,9 +122,12 @@ class Ports:
             connection.hang_up()
 
     async def _refused(
-        self, request: AccessRequest, connection_id: UUID, code: Refusal, arrived: float
+        self, request: AccessRequest, connection_id: UUID, answer: Refused, arrived: float
     ) -> ApiError:
-        self._gateway.refusals.tell(request, connection_id, code, way=WAY)
+        code = answer.code
+        self._gateway.refusals.tell(
+            request, connection_id, code, way=WAY, version=answer.version, age=answer.age
+        )
         if code is Refusal.NOT_YET_VISIBLE:
             return NotYetVisibleError()
         if code is Refusal.ACCESS_DENIED:
@@ -150,21 +157,20 @@ class Ports:
             flood=(f"port {port.lease.connection_id}", f"source {source}"),
         )
 
-    def _serve_now(self, port: Port, client: socket.socket) -> bool:
+    def _serve_now(self, warrant: Warrant, port: Port, client: socket.socket) -> bool:
         if port.clients >= self._settings.connections_per_port:
             return False
         connection = self._gateway.connection(port.request, way=WAY)
-
-        def over(connection: Connection, refused: Refusal | None) -> None:
-            del self._connections[connection]
-            if refused is Refusal.ACCESS_DENIED:
-                port.end(CutReason.GRANT_ENDED)
-            port.left()
-
-        if not connection.serve_now(client, port.device_id, over):
+        if not connection.serve_now(client, warrant, self._over):
             return False
         self._connections[connection] = port
         return True
+
+    def _over(self, connection: Connection, refused: Refusal | None) -> None:
+        port = self._connections.pop(connection)
+        if refused is Refusal.ACCESS_DENIED:
+            port.end(CutReason.GRANT_ENDED)
+        port.left()
 
     async def _serve(self, port: Port, client: socket.socket) -> None:
         connection = self._gateway.connection(port.request, way=WAY, cut=lambda _: reset(client))

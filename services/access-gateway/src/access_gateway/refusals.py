@@ -63,9 +63,14 @@ class Refusals:
         *,
         way: str,
         device_id: str | None = None,
+        version: int | None = None,
+        age: float | None = None,
         flood: Sequence[str] = (),
     ) -> None:
-        """Count it and tell it to access.events; of a ``flood``, by these keys, only the first are told."""
+        """Count it and tell it to access.events; of a ``flood``, by these keys, only the first are told.
+
+        ``version`` and ``age`` (seconds) are those of what was found, as in `Refused`.
+        """
         metrics.REFUSED.labels(reason=code.value).inc()
         # A flood of refusals must not drive other events out of the queue: those beyond are only counted.
         now = time.monotonic()
@@ -81,6 +86,8 @@ class Refusals:
                 service_id=request.service_id,
                 device_id=device_id,
                 permission=asked_for(request),
+                device_version=version,
+                age_seconds=None if age is None else round(age, 3),
                 reason=code.value,
                 way=way,
             )

@@ -8,12 +8,14 @@ from access_gateway.decisions import Decider
 from access_gateway.errors import ConnectionNotFoundError, UnavailableError
 from access_gateway.grants import GrantStore
 from access_gateway.holdings import Holdings
+from access_gateway.journal import Journal
 from access_gateway.pinned import StoreUnavailableError
 from access_gateway.policy import AccessRequest
 from access_gateway.refusals import Refusals
 from access_gateway.relay import Engine, Limits
 from access_gateway.settings import Settings
 from access_gateway.targets import Targets
+from access_gateway.warrants import Warrant
 from contracts.events import CutReason
 
 
@@ -33,12 +35,14 @@ class Gateway:
         self.decider = Decider(store, max_staleness=settings.max_staleness_seconds)
         self.refusals = Refusals(audit, gateway_id=settings.gateway_id)
         self.engine = Engine()
+        self._audit, self._targets = audit, targets
         self._means = Means(
             settings=settings,
             decider=self.decider,
             holdings=holdings,
             refusals=self.refusals,
             audit=audit,
+            journal=Journal(audit),
             targets=targets,
             engine=self.engine,
             limits=Limits(
@@ -57,6 +61,18 @@ class Gateway:
         """
         return Connection(self._means, request, way=way, source=source, cut=cut)
 
+    def warrant(self, request: AccessRequest, device_id: str, *, way: str) -> Warrant:
+        """For the many connections of one request without positions, to this device."""
+        return Warrant(
+            request,
+            device_id,
+            way=way,
+            decider=self.decider,
+            targets=self._targets,
+            audit=self._audit,
+            gateway_id=self._means.settings.gateway_id,
+        )
+
     async def cut(self, account_id: str, connection_id: UUID) -> None:
         """Cut what is open here to a device of the account's, or by the account itself.
 
@@ -64,9 +80,10 @@ class Gateway:
             ConnectionNotFoundError: there is nothing of this id here that is his to cut.
             UnavailableError: whose the device is cannot be read now.
         """
+        text_id = str(connection_id)
         held = (item for item in self._means.holdings.all() if isinstance(item, Connection))
         for connection in held:
-            if connection.connection_id != connection_id:
+            if connection.text_id != text_id:
                 continue
             if connection.request.account_id == account_id or await self._owns(account_id, connection):
                 connection.end(CutReason.BY_HAND)

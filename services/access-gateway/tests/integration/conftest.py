@@ -17,6 +17,7 @@ import pytest
 from access_gateway.app import App, build
 from access_gateway.settings import Settings
 from contracts import codec, topics
+from contracts.events import GatewayStarted
 from permission_projector.generation import ensure_live
 from servicekit import pg
 from servicekit.kafka import Admin, Consumer, Partition
@@ -485,11 +486,12 @@ async def site(
 
 
 class Events:
-    """What the gateway published, in the order of arrival."""
+    """What the gateway published, in the order of arrival; that a gateway has started is kept apart."""
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         self.keys: list[str | None] = []
+        self.started: list[codec.Envelope] = []
 
     async def take(self, count: int) -> list[codec.Envelope]:
         """The next ``count`` events; fails when they do not come."""
@@ -501,7 +503,11 @@ class Events:
                     (each for records in batches.values() for each in records),
                     key=lambda each: each.timestamp_ms,
                 ):
-                    found.append(codec.decode(record.value))
+                    event = codec.decode(record.value)
+                    if isinstance(event.data, GatewayStarted):
+                        self.started.append(event)
+                        continue
+                    found.append(event)
                     self.keys.append(None if record.key is None else record.key.decode())
         return found
 

@@ -4,12 +4,13 @@ import asyncio
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from access_gateway.policy import AccessRequest, ServiceAccess
-from access_gateway.relay import no_delay, reset
+from access_gateway.relay import Engine, Listener, no_delay, reset
 from access_gateway.targets import Address, plain_address
 from contracts.events import CutReason
 from servicekit.logging import get_logger
@@ -52,16 +53,15 @@ class PortRange:
         random.SystemRandom().shuffle(self._order)
         self._next = 0
 
-    def listen(self) -> socket.socket | None:
-        """A listening, non-blocking socket; None when no port of the range is free."""
+    def listen(self) -> Listener | None:
+        """A listening socket; None when no port of the range is free."""
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         for _ in self._order:
             port = self._order[self._next]
             self._next = (self._next + 1) % len(self._order)
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock = Listener(family)
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.setblocking(False)
                 no_delay(sock)
                 sock.bind((self._host, port))
                 sock.listen(_BACKLOG)
@@ -98,12 +98,13 @@ class Port:
     def __init__(
         self,
         lease: Lease,
-        listener: socket.socket,
+        listener: Listener,
         *,
         host_ip: str,
         idle_seconds: float,
         serve: Serve,
         serve_now: ServeNow,
+        engine: Engine,
         stranger: Callable[["Port", Address], None],
         closed: Callable[["Port", CutReason | None], None],
     ) -> None:
@@ -114,6 +115,8 @@ class Port:
         self._idle_seconds = idle_seconds
         self._serve, self._serve_now, self._stranger, self._closed = serve, serve_now, stranger, closed
         self._admitted: str | None = None
+        self._engine = engine
+        self._context = copy_context()  # what clients leave belongs to the request that opened the port
         self._loop = asyncio.get_running_loop()
         self._clients: set[asyncio.Task[None]] = set()
         self._without_task = 0
@@ -122,7 +125,7 @@ class Port:
         self._timer = self._loop.call_later(idle_seconds, self._close_if_idle)
         self._open = True
         # Not `loop.sock_accept`: cancelled at the wrong moment, it drops a client that it has accepted.
-        self._loop.add_reader(listener, self._accept)
+        engine.listen(listener, self)
 
     @property
     def request(self) -> AccessRequest:
@@ -179,12 +182,13 @@ class Port:
         if self._open:
             self._open = False
             self._timer.cancel()
-            self._loop.remove_reader(self._listener)
+            self._engine.forget(self._listener)
             self._listener.close()
             self._closed(self, reason)
 
-    def _accept(self) -> None:
-        """Some clients that wait; the loop calls again while more do."""
+    def on_events(self, events: int) -> None:
+        """See `Watcher`. Some clients that wait; it is called again while more do."""
+        del events
         for _ in range(_AT_ONCE):
             if not self._open:
                 return
@@ -194,7 +198,7 @@ class Port:
                 return
             except OSError as error:  # no more files: wait, then go on
                 log.warning("accept_failed", error=type(error).__name__)
-                self._loop.remove_reader(self._listener)
+                self._engine.pause(self._listener)
                 self._loop.call_later(_ACCEPT_RETRY_SECONDS, self._accept_again)
                 return
             client.setblocking(False)
@@ -202,7 +206,7 @@ class Port:
                 self._take(client)
             else:
                 reset(client)
-                self._stranger(self, plain_address(address[0]))
+                self._context.run(self._stranger, self, plain_address(address[0]))
 
     def _admits(self, source: str) -> bool:
         if not self._rule.admits(plain_address(source)):
@@ -212,13 +216,13 @@ class Port:
 
     def _accept_again(self) -> None:
         if self._open:
-            self._loop.add_reader(self._listener, self._accept)
+            self._engine.listen(self._listener, self)
 
     def _take(self, client: socket.socket) -> None:
         if self._serve_now(self, client):
             self._without_task += 1
             return
-        task = self._loop.create_task(self._run(client))
+        task = self._loop.create_task(self._run(client), context=self._context.copy())
         self._clients.add(task)
         # Not in the task's own clean-up: a task that is cancelled before its first step has none.
         task.add_done_callback(lambda _: client.close())

@@ -6,15 +6,27 @@ resets both ends at once: nothing that waits in a buffer is delivered any more.
 
 import asyncio
 import socket
-from collections.abc import Callable
 
-from access_gateway.relay.engine import Engine
+from access_gateway.relay.engine import Engine, Owner
 from access_gateway.relay.pump import Address, SocketSession
 from access_gateway.relay.session import End, Limits, Session
-from access_gateway.relay.sockets import RESET, no_delay, reset, tune
+from access_gateway.relay.sockets import RESET, Listener, no_delay, reset, tune
 from access_gateway.relay.streams import StreamSession
 
-__all__ = ["RESET", "End", "Engine", "Limits", "Session", "adopt", "dial", "no_delay", "reset", "tune"]
+__all__ = [
+    "RESET",
+    "End",
+    "Engine",
+    "Limits",
+    "Listener",
+    "Owner",
+    "Session",
+    "adopt",
+    "dial",
+    "no_delay",
+    "reset",
+    "tune",
+]
 
 
 def adopt(
@@ -46,15 +58,17 @@ def dial(
     limits: Limits,
     *,
     seconds: float,
-    connected: Callable[[], None],
+    owner: Owner,
 ) -> Session:
     """Connect to ``target`` (address family and address), then relay as `adopt` does.
 
-    ``connected`` is called in between. The session ends as UNREACHABLE when that fails, or takes longer than
-    ``seconds``. The client must send small writes at once already (it inherits that of its listener).
+    Its ``owner`` is told. The session ends as UNREACHABLE when the target cannot be connected, or that takes
+    longer than ``seconds``. The client must send small writes at once already (it inherits that of its
+    listener).
     """
     family, address = target
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     session = SocketSession(engine, client, sock, limits)
-    session.dial(address, seconds, connected)
+    session.dial(address, seconds, owner)
     return session

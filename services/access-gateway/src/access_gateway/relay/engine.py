@@ -8,9 +8,11 @@ must be content with finding nothing.
 
 import asyncio
 import contextlib
+import math
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Generator
 from typing import Protocol
 
@@ -23,6 +25,9 @@ WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _BOTH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _EVENTS = 128
+_POLLS, _FEW_EVENTS = 4, 32
+"""What is done about a few events often leads to the next at once: so often they are asked for in one turn,
+unless there were more of them. Then others have theirs."""
 _SWEEP_SECONDS = 5.0
 _LEAST_SWEEP_SECONDS = 0.05
 
@@ -32,6 +37,18 @@ class Watcher(Protocol):
 
     def on_events(self, events: int) -> None:
         """Something happened to it; must not raise."""
+        ...
+
+
+class Owner(Protocol):
+    """Whoever has a session dialled, and is told what becomes of it."""
+
+    def on_connected(self) -> None:
+        """The target is there: the first byte may flow, in the next step."""
+        ...
+
+    def on_end(self, session: Session) -> None:
+        """It has ended; told once, in a step of its own."""
         ...
 
 
@@ -59,7 +76,11 @@ class Engine:
         self._ready: list[Work] = []
         self._woken = False
         self._sessions: set[Session] = set()
+        self._over: deque[tuple[Session, Owner]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_at = math.inf
+        self.polls = 0
+        """How often events were asked for. Of a socket that is new since, no event can be another's."""
 
     @contextlib.contextmanager
     def running(self) -> Generator[None]:
@@ -88,6 +109,16 @@ class Engine:
         self._watchers[number] = watcher
         self._poll.register(number, _BOTH)
 
+    def listen(self, sock: socket.socket, watcher: Watcher) -> None:
+        """Tell ``watcher`` again and again while clients wait, until `pause` or `forget`."""
+        number = sock.fileno()
+        self._watchers[number] = watcher
+        self._poll.register(number, select.EPOLLIN)
+
+    def pause(self, sock: socket.socket) -> None:
+        """Tell nothing of a listening socket until `listen`."""
+        self._poll.unregister(sock.fileno())
+
     def hand_over(self, sock: socket.socket, watcher: Watcher) -> None:
         """Tell another watcher of a socket that is watched. It is told nothing of what was told before."""
         self._watchers[sock.fileno()] = watcher
@@ -106,19 +137,37 @@ class Engine:
     def add(self, session: Session) -> None:
         """Mind the times of a session."""
         self._sessions.add(session)
-        self._sweep_by(session.deadline())
+        moment = session.deadline()
+        if self._sweeper is None or moment < self._sweep_at:
+            self._sweep_by(moment)
 
     def remove(self, session: Session) -> None:
         """It has ended."""
         self._sessions.discard(session)
 
+    def over(self, session: Session, owner: Owner) -> None:
+        """Tell whose session it was, when whatever ended it is done."""
+        if not self._over:
+            self.loop.call_soon(self._tell)
+        self._over.append((session, owner))
+
+    def _tell(self) -> None:
+        while self._over:
+            session, owner = self._over.popleft()
+            owner.on_end(session)
+
     def _turn(self) -> None:
         self.now = time.monotonic()
         watchers = self._watchers
-        for number, events in self._poll.poll(0, _EVENTS):
-            watcher = watchers.get(number)
-            if watcher is not None:
-                watcher.on_events(events)
+        for _ in range(_POLLS):
+            happened = self._poll.poll(0, _EVENTS)
+            self.polls += 1
+            for number, events in happened:
+                watcher = watchers.get(number)
+                if watcher is not None:
+                    watcher.on_events(events)
+            if not 0 < len(happened) <= _FEW_EVENTS:
+                return
 
     def _go_on(self) -> None:
         self._woken = False
@@ -129,12 +178,13 @@ class Engine:
 
     def _sweep_by(self, moment: float) -> None:
         """Look at the times of all sessions at ``moment``, or within `_SWEEP_SECONDS`."""
-        now = self.loop.time()
-        seconds = min(max(moment - time.monotonic(), _LEAST_SWEEP_SECONDS), _SWEEP_SECONDS)
+        now = time.monotonic()
+        seconds = min(max(moment - now, _LEAST_SWEEP_SECONDS), _SWEEP_SECONDS)
         if self._sweeper is not None:
-            if self._sweeper.when() <= now + seconds:
+            if self._sweep_at <= now + seconds:
                 return
             self._sweeper.cancel()
+        self._sweep_at = now + seconds
         self._sweeper = self.loop.call_later(seconds, self._sweep)
 
     def _sweep(self) -> None:

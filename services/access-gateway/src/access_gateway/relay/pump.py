@@ -3,11 +3,11 @@
 import contextlib
 import errno
 import os
+import select
 import socket
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from access_gateway.relay.engine import BUFFER, HANGUP, READABLE, WRITABLE, Engine
+from access_gateway.relay.engine import BUFFER, HANGUP, READABLE, WRITABLE, Engine, Owner
 from access_gateway.relay.pipes import SIZE, Pipe
 from access_gateway.relay.session import End, Limits, Session
 from access_gateway.relay.sockets import keep_alive, no_delay, reset
@@ -73,8 +73,14 @@ class _Flow:
         self.queued = False
         self.go()
 
+    def end(self) -> None:
+        """The session has ended. What refers to each other would wait for the garbage collector."""
+        self.done = True
+        self.let_go()
+        del self.session, self.back
+
     def let_go(self) -> None:
-        """The session has ended: no pipe is kept."""
+        """Keep no pipe any more."""
         if self.pipe is not None:
             self.session.engine.pipes.give_back(self.pipe, empty=not self.in_pipe)
             self.pipe = None
@@ -177,24 +183,27 @@ class _Dial(NamedTuple):
     session: "SocketSession"
     address: Address
     until: float
-    connected: Callable[[], None]
+    polls: int
 
     def on_events(self, events: int) -> None:
         """See `Watcher`."""
-        del events  # what has become of the connect is asked of the socket
-        self.session.dialled()
+        if events & WRITABLE == select.EPOLLOUT and self.session.engine.polls > self.polls:
+            self.session.dialled()
+        else:  # it has failed, or was told of another socket of the same number: ask this one
+            self.session.ask()
 
 
 class SocketSession(Session):
     """See `Session`; between two non-blocking sockets, which it closes. `start` or `dial` begins it."""
 
-    __slots__ = ("_client", "_dial", "_down", "_target", "_up", "engine")
+    __slots__ = ("_client", "_dial", "_down", "_owner", "_target", "_up", "engine")
 
     def __init__(self, engine: Engine, client: socket.socket, target: socket.socket, limits: Limits) -> None:
         super().__init__(limits)
         self.engine = engine
         self._client, self._target = client, target
         self._dial: _Dial | None = None
+        self._owner: Owner | None = None
         self._up, self._down = _Flow(self, client, target), _Flow(self, target, client)
         self._up.back, self._down.back = self._down, self._up
 
@@ -211,14 +220,14 @@ class SocketSession(Session):
             return
         engine.add(self)
 
-    def dial(self, address: Address, seconds: float, connected: Callable[[], None]) -> None:
-        """Connect the target first, then begin. ``connected`` is called before the first byte.
+    def dial(self, address: Address, seconds: float, owner: Owner) -> None:
+        """Connect the target first, then begin, and tell its owner.
 
         When that fails or takes longer, the session ends as UNREACHABLE.
         """
-        self._dial = _Dial(self, address, self.began + seconds, connected)
+        self._owner = owner
+        self._dial = _Dial(self, address, self.began + seconds, self.engine.polls)
         try:
-            no_delay(self._target)
             if self._target.connect_ex(address) not in _CONNECTING:
                 self.finish(End.UNREACHABLE)
                 return
@@ -228,19 +237,22 @@ class SocketSession(Session):
             return
         self.engine.add(self)
 
-    def dialled(self) -> None:
+    def ask(self) -> None:
         """Look what has become of the connect."""
-        dial = self._dial
-        if dial is None:
+        if self._dial is None:
             return
-        outcome = self._target.connect_ex(dial.address)
-        if outcome == errno.EALREADY:
-            return
-        if outcome:
+        outcome = self._target.connect_ex(self._dial.address)
+        if not outcome:
+            self.dialled()
+        elif outcome != errno.EALREADY:
             self.finish(End.UNREACHABLE)
+
+    def dialled(self) -> None:
+        """The target is connected."""
+        if self._dial is None or self._owner is None:
             return
         self._dial = None
-        dial.connected()
+        self._owner.on_connected()
         if self.end is not None:
             return
         self.moved_at = self.engine.now
@@ -283,9 +295,12 @@ class SocketSession(Session):
                 sock.close()
             else:
                 reset(sock)
-        self._up.let_go()
-        self._down.let_go()
+        self._up.end()
+        self._down.end()
         self.tell()
+        if self._owner is not None:
+            engine.over(self, self._owner)
+            self._owner = None
 
     def keep_alive(self) -> None:
         """See `Session`."""

@@ -4,8 +4,6 @@ import asyncio
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextvars import Context
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -55,7 +53,7 @@ class Throttle:
 class Session(ABC):
     """One relayed connection. Made by `adopt`; nothing moves before the turn of the loop in which it was."""
 
-    __slots__ = ("_future", "_on_end", "began", "end", "limits", "moved_at", "throttle", "young")
+    __slots__ = ("_future", "began", "end", "limits", "moved_at", "throttle", "young")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -63,7 +61,6 @@ class Session(ABC):
         self.began = self.moved_at = time.monotonic()
         self.throttle = Throttle(limits.bytes_per_second) if limits.bytes_per_second else None
         self.young = True
-        self._on_end: tuple[Callable[[Session], None], Context] | None = None
         self._future: asyncio.Future[None] | None = None
 
     @property
@@ -93,12 +90,6 @@ class Session(ABC):
     def keep_alive(self) -> None:
         """Ask the kernel to notice when an end has vanished."""
 
-    def on_end(self, callback: Callable[["Session"], None], context: Context) -> None:
-        """Call this once when it has ended, in a turn of the loop of its own and in this context."""
-        self._on_end = callback, context
-        if self.end is not None:
-            self.tell()
-
     async def wait(self) -> End:
         """How it ended, once it has."""
         if self.end is None:
@@ -112,10 +103,6 @@ class Session(ABC):
         """For subclasses, when it has ended."""
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
-        if self._on_end is not None:
-            callback, context = self._on_end
-            self._on_end = None
-            asyncio.get_running_loop().call_soon(callback, self, context=context)
 
     def deadline(self) -> float:
         """When (monotonic) one of its times is over, if nothing moves until then."""

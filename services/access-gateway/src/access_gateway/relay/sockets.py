@@ -13,6 +13,28 @@ _KEEPALIVE = (
 _TCP = frozenset({socket.AF_INET, socket.AF_INET6})
 
 
+class Listener(socket.socket):
+    """A non-blocking TCP socket to listen on, which knows what it is.
+
+    `accept` asks for that, and a socket finds out anew each time by way of two enumerations, which takes
+    longer than the system call.
+    """
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        super().__init__(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._known_family = family
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """See `socket.socket`."""
+        return self._known_family
+
+    @property
+    def type(self) -> socket.SocketKind:
+        """See `socket.socket`."""
+        return socket.SOCK_STREAM
+
+
 def no_delay(sock: socket.socket) -> None:
     """Small writes go out at once; what a listener accepts inherits this."""
     if sock.family in _TCP:
