@@ -8,7 +8,7 @@ FROM ${LATCHKEY_IMAGE_PYTHON} AS build
 WORKDIR /src
 COPY bootstrap.lock ./
 RUN python -m venv /uv && /uv/bin/pip install --quiet --no-cache-dir --require-hashes --no-deps -r bootstrap.lock
-# What follows is the same in every build of the same source: files have one time, and no build its own name.
+# What is installed is the same in every build of the same source, compiled files and times included.
 ENV SOURCE_DATE_EPOCH=1735689600 PYC_INVALIDATION_MODE=UNCHECKED_HASH UV_CACHE_DIR=/cache UV_LINK_MODE=copy \
     UV_NO_PROGRESS=1 UV_PYTHON=/usr/local/bin/python PATH=/uv/bin:$PATH
 COPY requirements.lock pyproject.toml ./
