@@ -1,7 +1,9 @@
 """The walk of bulk sharing with contacts (requirements W1 to W11), by two people at two browsers."""
 
 import asyncio
+import os
 import re
+import shutil
 from functools import partial
 from uuid import uuid4
 
@@ -226,3 +228,27 @@ async def test_the_keyboard_alone_shares_and_gives_back(world: World, person: Pe
     await expect(confirmation.get_by_text("1 share done")).to_be_visible()
     await keys.press("Escape")
     await expect(confirmation).to_have_count(0)
+
+
+async def test_the_command_that_is_shown_reaches_the_service(
+    world: World, person: Person, audit: Audit
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
+    ann = await person("ann", f"/devices/{seed.WORKSHOP_PC}", width=390)
+    await ann.get_by_role("button", name="Connect", exact=True).click()
+    way_in = ann.get_by_role("dialog", name="Connect to")
+    await way_in.get_by_label("Status page").check()
+    await way_in.get_by_label("proxy").check()
+    await audit(ann, "the proxy as a way in, on a phone")
+    await way_in.get_by_role("button", name="Copy curl").click()
+    await expect(way_in.get_by_text("Copied")).to_be_attached()
+    command = await ann.evaluate("navigator.clipboard.readText()")
+    shell = await asyncio.create_subprocess_shell(
+        f"{command} -sS --max-time 20",
+        env={**os.environ, "LATCHKEY_TOKEN": await world.token(seed.OWNER_EMAIL)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await shell.communicate()
+    assert shell.returncode == 0
+    assert b"<html" in said.lower()
