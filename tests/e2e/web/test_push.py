@@ -98,6 +98,7 @@ async def test_a_push_reaches_a_browser_and_its_actions_open_the_invitation(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_a_push_is_shown_by_the_service_worker_in_chromium(world: World, person: Person) -> None:
     """Without a push service: what would come of it is delivered by the debugging protocol."""
     page = await person("bob", "/account")

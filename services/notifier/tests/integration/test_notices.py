@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
-from contracts import topics
+from contracts import codec, topics
+from contracts.directory import ContactSnapshot
 from contracts.events import (
     InvitationResent,
     RevokeReason,
@@ -20,7 +22,10 @@ from contracts.events import (
 from contracts.links import read_link
 from contracts.permissions import Permission, SomeServices, Terms
 from devstack.smtp import Mail
-from servicekit.kafka import Consumer, Partition, Record
+from notifier.consumer import Consumer as NotifierConsumer
+from notifier.metrics import Metrics
+from notifier.store.outward import Store
+from servicekit.kafka import Consumer, DeadLetters, Partition, Record
 
 if TYPE_CHECKING:
     from conftest import World
@@ -316,3 +321,32 @@ async def test_events_without_a_usable_place_or_id_are_set_aside(world: "World")
     assert codes == {b"INVALID_VERSION", b"INVALID_EVENT_ID", b"INVALID_DATA"}
     await world.marker()
     assert len(world.mailbox.messages("bob@example.com")) == 1
+
+
+async def test_what_was_erased_and_came_again_in_one_batch_begins_anew(world: "World") -> None:
+    """An erased address takes what was chosen for it along, though its contact is told again at once."""
+    pool = await asyncpg.create_pool(world.database.dsn("notifier"), min_size=1, max_size=1)
+    dead_letters = DeadLetters(world.producer, topics.dead_letters("notifier").name)
+    consumer = NotifierConsumer(
+        store=Store(pool), dead_letters=dead_letters, metrics=Metrics(), topic_prefix=world.prefix
+    )
+    contact = uuid4()
+    topic = world.prefix + topics.DIRECTORY_CONTACTS.name
+
+    def record(address: str | None) -> Record:
+        value = None
+        if address is not None:
+            snapshot = ContactSnapshot(contact_id=contact, address=address)
+            value = codec.encode(codec.envelope(snapshot, source="test", time=datetime.now(UTC)))
+        return Record(topic, 0, 0, str(contact).encode(), value, (), 0)
+
+    async with pool, pool.acquire() as connection:
+        await consumer.apply(connection, [record("mailto:old@example.com"), record("mailto:bob@example.com")])
+        await connection.execute(
+            "insert into preference values ($1, 'invitation', 'email', false)", str(contact)
+        )
+        await consumer.apply(connection, [record(None), record("mailto:new@example.com")])
+        assert await connection.fetchval("select address from contact") == "mailto:new@example.com"
+        assert await connection.fetchval("select count(*) from preference") == 0
+        await consumer.apply(connection, [record("mailto:newer@example.com"), record(None)])
+        assert await connection.fetchval("select count(*) from contact") == 0
