@@ -191,6 +191,7 @@ async def test_pages_that_need_no_script_can_be_used_by_all(
     found = re.search(r"https?://\S+/invitations/\S+", mail["text"])
     assert found is not None
     signed_in, stranger = await person("bob", width=390), await person("cat")
+    await stranger.goto("about:blank")  # a page that is open would complain of its session's end
     await stranger.context.clear_cookies()
     bob = await signed_in.context.new_page()  # whose complaints, of pages that are not there, are none
 

@@ -36,6 +36,11 @@ const LANGUAGES: readonly (readonly [string, string])[] = [
 const ZONES = Intl.supportedValuesOf('timeZone');
 const HERE = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
+/** What the form of hours shows, as a key: it begins anew when that changes, and not when a way is chosen beside it. */
+function hoursOf({ language, timeZone, quietFrom, quietUntil }: Settings): string {
+  return JSON.stringify([language, timeZone, quietFrom, quietUntil]);
+}
+
 /** Which notices come on which way, when not, and in what language. */
 export function NoticesCard() {
   const settings = useQuery({ queryKey: SETTINGS_KEY, queryFn: async () => (await ask(NoticeSettings)).login });
@@ -49,7 +54,7 @@ export function NoticesCard() {
       {found && (
         <>
           <Ways settings={found.noticeSettings} />
-          <Hours key={JSON.stringify(found.noticeSettings)} settings={found.noticeSettings} />
+          <Hours key={hoursOf(found.noticeSettings)} settings={found.noticeSettings} />
         </>
       )}
     </section>

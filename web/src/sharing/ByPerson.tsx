@@ -10,8 +10,9 @@ import { Icon } from '../parts/Icon';
 import { Empty, Loading, Problem } from '../parts/Notice';
 import { addressOf, type Contact, CONTACTS_KEY, useContacts } from '../share/contacts';
 import { EndedLine } from './EndedLine';
-import { type Person, peopleOf, usePastShares } from './given';
+import { type PastShare, type Person, peopleOf, usePastShares } from './given';
 import { RemoveRecipientDialog } from './RemoveRecipientDialog';
+import { RenewDialog } from './RenewDialog';
 import { ShareLine } from './ShareLine';
 
 const SHOWN_OPEN = 5; // shares, beyond which a person is folded up at first
@@ -65,6 +66,7 @@ export function ByPerson() {
 function PersonCard({ person, contact }: { person: Person; contact: Contact | undefined }) {
   const devices = useDevices();
   const [removing, setRemoving] = useState(false);
+  const [renewing, setRenewing] = useState<PastShare>();
   const [open, setOpen] = useState(person.live.length > 0 && person.live.length <= SHOWN_OPEN);
   const name = person.name ?? contact?.name ?? person.address;
   return (
@@ -95,7 +97,7 @@ function PersonCard({ person, contact }: { person: Person; contact: Contact | un
             />
           ))}
           {person.ended.map((share) => (
-            <EndedLine key={share.id} share={share} contact={contact} />
+            <EndedLine key={share.id} share={share} onRenew={contact && (() => setRenewing(share))} />
           ))}
         </ul>
         {contact && <Remark key={contact.remark ?? ''} contact={contact} />}
@@ -107,6 +109,9 @@ function PersonCard({ person, contact }: { person: Person; contact: Contact | un
           </p>
         )}
       </details>
+      {renewing && contact && (
+        <RenewDialog share={renewing} contact={contact} onClose={() => setRenewing(undefined)} />
+      )}
       {removing && contact && (
         <RemoveRecipientDialog person={person} name={name} contact={contact} onClose={() => setRemoving(false)} />
       )}
