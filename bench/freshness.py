@@ -18,7 +18,6 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -93,35 +92,33 @@ async def read_stream(bench: Bench, client: Client, watched: Watched, ready: asy
                 watched.told.setdefault(watched.newest[client.device], time.perf_counter())
 
 
-async def load(bench: Bench, watched: Watched, rate: int, recipients: int, laps: Iterator[int]) -> None:
-    """Send at a steady rate. Every other lap over the owners turns scripting on: each command is a change."""
+async def load(bench: Bench, watched: Watched, rate: int, recipients: int, scripting: set[str]) -> None:
+    """Send at a steady rate. ``scripting``: the devices that have it, so that each command is a change."""
     free: asyncio.Queue[Http] = asyncio.Queue()
     for _ in range(CONNECTIONS):
         free.put_nowait(await Http.open(bench.status.addresses["share-command"]))
     addresses = [f"r{number}-{bench.run}@bench.test" for number in range(100, 100 + recipients)]
 
-    async def send(client: Client, lap: int) -> None:
+    async def send(client: Client) -> None:
         connection = await free.get()
         key = uuid4().hex
         watched.newest[client.device] = key
+        scripting.symmetric_difference_update({client.device})
         body = {"command_id": key, "device_ids": [client.device], "recipients": addresses,
-                "scripting": lap % 2 == 0, "notify": False}  # fmt: skip
+                "scripting": client.device in scripting, "notify": False}  # fmt: skip
         token = bench.internal(client.account)
         await connection.post("/v1/commands/RequestShare", token, body, correlation_id=key)
         watched.accepted[key] = time.perf_counter()
         free.put_nowait(connection)
 
-    lap, begin = 0, time.perf_counter()
+    begin = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in itertools.count():
             due = begin + number / rate
             if due > begin + WARM_UP_SECONDS + SECONDS:
                 break
             await asyncio.sleep(due - time.perf_counter())
-            place = number % len(bench.clients)
-            if place == 0:
-                lap = next(laps)
-            group.create_task(send(bench.clients[place], lap))
+            group.create_task(send(bench.clients[number % len(bench.clients)]))
     while not free.empty():
         free.get_nowait().close()
 
@@ -162,7 +159,7 @@ async def main(status: Status) -> dict[str, Any]:
     await bench.provision()
     peers = await bare(bench.dsn)
     figures: list[dict[str, Any]] = []
-    laps = itertools.count()
+    scripting = set[str]()
     for rate, recipients in RATES:
         watched = Watched()
         ready = [asyncio.Event() for _ in range(len(bench.clients) + 1)]
@@ -175,7 +172,7 @@ async def main(status: Status) -> dict[str, Any]:
             async with asyncio.timeout(30):
                 await asyncio.gather(*(event.wait() for event in ready))
             begun = time.perf_counter()
-            await load(bench, watched, rate, recipients, laps)
+            await load(bench, watched, rate, recipients, scripting)
             await bench.settled()
         finally:
             for reader in readers:
