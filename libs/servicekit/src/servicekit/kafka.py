@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Self
 
 import aiokafka  # noqa: TID251 - this is the module that may
 from aiokafka.abc import ConsumerRebalanceListener  # noqa: TID251 - as above
-from aiokafka.errors import KafkaError, KafkaTimeoutError  # noqa: TID251 - as above
+from aiokafka.client import AIOKafkaClient  # noqa: TID251 - as above
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError  # noqa: TID251 - as above
 from aiokafka.partitioner import murmur2  # noqa: TID251 - as above
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as AdminTopicPartition
@@ -50,6 +51,27 @@ _DEAD_LETTER_BYTES = 900_000
 _DEAD_LETTER_KEY_BYTES = 10_000
 _BATCH_BYTES = 16_384
 Headers = Sequence[tuple[str, bytes | None]]
+
+_bootstrap = AIOKafkaClient.bootstrap
+
+
+async def _bootstrap_to_a_broker(self: AIOKafkaClient) -> None:
+    """Bootstrap, or say that it failed when the broker that answered knows of none.
+
+    One that is stopping or only starting answers so; aiokafka takes it for an answer, asks nobody else, and
+    hangs for ever once that connection is gone (https://github.com/aio-libs/aiokafka/issues/551). This way
+    whoever connects tries again as he does when nobody answers.
+
+    Raises:
+        KafkaConnectionError: no broker serves yet.
+    """
+    await _bootstrap(self)
+    if not self.cluster.brokers():
+        await self.close()
+        raise KafkaConnectionError("the broker that answered serves nobody: it is starting or stopping")
+
+
+AIOKafkaClient.bootstrap = _bootstrap_to_a_broker  # here, as FastStream too makes clients of its own
 
 
 @lru_cache(maxsize=100_000)
