@@ -43,7 +43,7 @@ select exists (select from outbox) or exists (select from share where due_at < n
 """
 """Whether something is still to be sent, or time is about to end a share without anybody's command."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @contextlib.asynccontextmanager
