@@ -67,6 +67,35 @@ async def test_a_killed_process_loses_nothing_and_doubles_no_mail(world: World, 
     assert len(await world.mails(BOB, after)) == 1
 
 
+SESSIONS = "query($device: [String!]!) { login { device(id: $device) { sessions { id user { email } } } } }"
+
+
+@pytest.mark.timeout(180)
+async def test_nobody_is_shown_as_connected_through_a_gateway_that_was_killed(world: World) -> None:
+    """It could not tell of the end; that it has started anew does."""
+    device = await world.device()
+    owner, bob = await world.shared(device)
+    connection = await world.open(bob, f"{device}.1")
+
+    async def connected() -> list[dict[str, Any]]:
+        (found,) = (await owner.ask(SESSIONS, device=[device]))["login"]["device"]
+        return found["sessions"]
+
+    (before,) = await until(connected, 30)
+    assert before["user"] == {"email": BOB}
+    await world.kill("access-gateway")
+    await connection.until_closed(20)
+
+    async def gone() -> bool:
+        return await connected() == []
+
+    await until(gone, 60)
+    again = await world.open(bob, f"{device}.1")
+    (after,) = await until(connected, 30)
+    assert after["id"] != before["id"]
+    again.writer.close()
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("victim", ["share-command-relay", "permission-projector"])
 async def test_when_a_link_of_the_chain_stands_still_nothing_stays_open_beyond_the_bound(

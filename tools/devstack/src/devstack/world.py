@@ -53,8 +53,11 @@ class Connection:
         return await asyncio.wait_for(self.reader.readexactly(len(data)), 20)
 
     async def until_closed(self, seconds: float) -> float:
-        """When the other side ended it; fails after ``seconds``."""
-        return await asyncio.wait_for(until_closed(self.reader), seconds)
+        """When the other side ended it; fails after ``seconds``. It is over on this side too then."""
+        try:
+            return await asyncio.wait_for(until_closed(self.reader), seconds)
+        finally:
+            self.writer.close()
 
 
 @dataclass
