@@ -48,9 +48,10 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
-# A broker that was killed is known to be gone after 2 s, and its successor may start.
-broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=500
+# A broker that was killed is known to be gone after 6 s, and its successor may start. With much less a busy
+# machine loses its only broker while it lives.
+broker.session.timeout.ms=6000
+broker.heartbeat.interval.ms=1000
 # Memory: the cleaner's buffer is 128 MB by default, every index file 10 MB.
 log.cleaner.dedupe.buffer.size=4194304
 log.index.size.max.bytes=1048576
