@@ -13,10 +13,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from contracts.events import ConnectionOpened
 from devstack.camera import Camera
 
 if TYPE_CHECKING:
-    from conftest import Doorway, Gateways, World
+    from conftest import Doorway, Events, Gateways, World
 
     from devstack.certificates import Files
     from devstack.issuer import IssuerServer
@@ -127,6 +128,23 @@ async def test_a_page_sees_what_is_granted_until_it_is_not(
             assert person.told[0].one("latchkey-code") == "ACCESS_DENIED"
             await websocket.wait_closed()
             assert websocket.close_code == 1000
+
+
+async def test_who_is_cut_by_hand_is_told_so_and_may_come_again(
+    doorway: "Doorway", camera: Camera, events: "Events"
+) -> None:
+    async with opened(doorway, secure=False) as first, player(first, await password(doorway)) as person:
+        assert await person.play("live", LIVE) == 200
+        await person.sees(LIVE, 5)
+        (began,) = [item.data for item in await events.take(1)]
+        assert isinstance(began, ConnectionOpened)
+        gateway = doorway.gateway
+        path = f"/v1/connections/{began.connection_id}"
+        assert (await gateway.http.delete(path, headers=gateway.headers("owner"))).status_code == 204
+        await person.ended()
+        assert [request.one("latchkey-code") for request in person.told] == ["CUT_BY_HAND"]
+    async with opened(doorway, secure=False) as again, player(again, await password(doorway)) as person:
+        assert await person.play("live", LIVE) == 200
 
 
 async def test_without_a_password_nothing_is_told(doorway: "Doorway", camera: Camera) -> None:

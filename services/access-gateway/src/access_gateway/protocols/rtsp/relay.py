@@ -30,6 +30,11 @@ log = get_logger(__name__)
 Judge = Callable[[Request], Awaitable[Forward | Response]]
 """Looks at a request before the camera sees anything of it; raises NotDoneError."""
 
+_SAID_OF_A_CUT: Final = {
+    CutReason.GRANT_ENDED: (403, "ACCESS_DENIED"),
+    CutReason.STALE: (503, "UNAVAILABLE"),
+    CutReason.BY_HAND: (403, "CUT_BY_HAND"),
+}
 _HIGH_WATER: Final = 128 * 1024
 _MOST_WAITING: Final = 32
 _CAMERA_SECONDS: Final = 20.0
@@ -148,13 +153,12 @@ class Relay:
         self._person.reader = reader
 
     def cut(self, reason: CutReason) -> None:
-        """Nothing is granted any more: not one frame goes on, and the person is told why if he listens.
+        """From now on not one frame goes on, and the person is told why if he listens.
 
         The answer to the request that the camera has in hand says so; else a server's TEARDOWN (as RFC 7826,
         section 13.7.2, has it) before the connection closes.
         """
-        status, code = (503, "UNAVAILABLE") if reason is CutReason.STALE else (403, "ACCESS_DENIED")
-        self._finish(NotDoneError(status, code).answer)
+        self._finish(NotDoneError(*_SAID_OF_A_CUT[reason]).answer)
 
     def changed(self, access: ServiceAccess) -> None:
         """Other functions are granted than before."""
