@@ -6,7 +6,7 @@ import { DevicePage } from './devices/DevicePage';
 import { DevicesPage } from './devices/DevicesPage';
 import { Me } from './generated';
 import { InboxPage } from './inbox/InboxPage';
-import { useInvitations, useLater } from './inbox/invitations';
+import { useInvitations } from './inbox/invitations';
 import { useUnread } from './inbox/notices';
 import { ask } from './lib/graphql';
 import { useLive } from './lib/live';
@@ -57,9 +57,8 @@ export function App() {
 function Top() {
   const { data: me } = useMe();
   const invitations = useInvitations();
-  const isLater = useLater();
   const unread = useUnread().data?.length ?? 0;
-  const waiting = unread + (invitations.data?.invitations.filter((item) => !isLater(item)).length ?? 0);
+  const waiting = unread + (invitations.data?.invitations.filter((item) => !item.later).length ?? 0);
   return (
     <header className="top">
       <div className="bar">

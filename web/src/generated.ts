@@ -216,6 +216,21 @@ export type InvitationsQueryVariables = Exact<{ [key: string]: never; }>;
 
 export type InvitationsQuery = { readonly login: { readonly invitations: ReadonlyArray<{ readonly id: string, readonly invitationVersion: number, readonly created: string | null, readonly scripting: boolean, readonly permissions: ReadonlyArray<string> | null, readonly startsAt: string | null, readonly endsAt: string | null, readonly expiresAt: string | null, readonly message: string | null, readonly device: { readonly id: string, readonly name: string }, readonly owner: { readonly id: string, readonly name: string | null, readonly email: string | null }, readonly services: ReadonlyArray<{ readonly id: string, readonly name: string | null, readonly permissions: ReadonlyArray<string> | null }> | null }>, readonly alwaysAccepted: ReadonlyArray<{ readonly ownerId: string, readonly name: string | null, readonly since: string }> } | null };
 
+export type InvitedQueryVariables = Exact<{
+  after?: InputMaybe<Scalars['String']['input']>;
+}>;
+
+
+export type InvitedQuery = { readonly login: { readonly inbox: { readonly next: string | null, readonly items: ReadonlyArray<{ readonly id: string, readonly kind: string, readonly shareId: string, readonly laterUntil: string | null }> } } | null };
+
+export type PutOffMutationVariables = Exact<{
+  ids: ReadonlyArray<Scalars['ID']['input']>;
+  until: Scalars['DateTime']['input'];
+}>;
+
+
+export type PutOffMutation = { readonly markInbox: boolean };
+
 export type AcceptMutationVariables = Exact<{
   device: Scalars['String']['input'];
   share: Scalars['String']['input'];
@@ -464,6 +479,8 @@ export const Connect = "mutation Connect($service: String!) {\n  connect(service
 export const Disconnect = "mutation Disconnect($connection: String!) {\n  disconnect(connectionId: $connection)\n}" as Document<DisconnectMutation, DisconnectMutationVariables>;
 export const OpenStream = "mutation OpenStream($service: String!) {\n  openStream(serviceId: $service) {\n    urls\n    webUrls\n    expires\n  }\n}" as Document<OpenStreamMutation, OpenStreamMutationVariables>;
 export const Invitations = "query Invitations {\n  login {\n    invitations {\n      id\n      device {\n        id\n        name\n      }\n      owner {\n        id\n        name\n        email\n      }\n      invitationVersion\n      created\n      scripting\n      services {\n        id\n        name\n        permissions\n      }\n      permissions\n      startsAt\n      endsAt\n      expiresAt\n      message\n    }\n    alwaysAccepted {\n      ownerId\n      name\n      since\n    }\n  }\n}" as Document<InvitationsQuery, InvitationsQueryVariables>;
+export const Invited = "query Invited($after: String) {\n  login {\n    inbox(size: 200, after: $after, putOff: true) {\n      items {\n        id\n        kind\n        shareId\n        laterUntil\n      }\n      next\n    }\n  }\n}" as Document<InvitedQuery, InvitedQueryVariables>;
+export const PutOff = "mutation PutOff($ids: [ID!]!, $until: DateTime!) {\n  markInbox(ids: $ids, mark: LATER, until: $until)\n}" as Document<PutOffMutation, PutOffMutationVariables>;
 export const Accept = "mutation Accept($device: String!, $share: String!, $version: Int!) {\n  acceptInvitation(\n    deviceId: $device\n    shareId: $share\n    invitationVersion: $version\n  )\n}" as Document<AcceptMutation, AcceptMutationVariables>;
 export const Reject = "mutation Reject($device: String!, $share: String!) {\n  rejectInvitation(deviceId: $device, shareId: $share)\n}" as Document<RejectMutation, RejectMutationVariables>;
 export const AlwaysAccept = "mutation AlwaysAccept($owner: String!, $always: Boolean!) {\n  setAlwaysAccept(ownerId: $owner, always: $always)\n}" as Document<AlwaysAcceptMutation, AlwaysAcceptMutationVariables>;

@@ -14,6 +14,11 @@ from devstack.world import World
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SETTINGS = "{ login { noticeSettings { timeZone quietFrom preferences { kind channel wanted } } } }"
+WITH_SCRIPTING = """
+mutation($device: String!, $email: [String!]!) {
+  share(deviceId: $device, email: $email, scripting: true, notify: false)
+}
+"""
 SUBSCRIPTIONS = "{ login { pushSubscriptions { items { id channel } } } }"
 # A browser without a screen subscribes at no push service: here is one that gives what a service would.
 PUSH_SERVICE = """
@@ -71,6 +76,46 @@ async def test_notices_come_by_themselves_and_stay_read(world: World, person: Pe
     gone = told(bob, f"Ann Keller does not share {name} with you any more.")
     await expect(gone).to_contain_text("Unread")
     await expect(gone.get_by_role("link")).to_have_count(0)
+
+
+async def test_what_is_put_off_is_so_on_every_device_until_it_is_asked_anew(
+    world: World, person: Person, audit: Audit
+) -> None:
+    name = f"Hoist {uuid4().hex[:6]}"
+    device = await named_device(world, name)
+    phone, desk = await person("bob", "/inbox", width=390), await person("bob", "/inbox")
+    owner = await world.account(seed.OWNER_EMAIL)
+    await owner.share(device, BOB, notify=False)
+
+    def card(page: Page, where: str) -> Locator:
+        cards = page.get_by_role("list", name=where).get_by_role("listitem")
+        return cards.filter(has=page.get_by_role("heading", name=name))
+
+    await expect(card(desk, "Invitations")).to_be_visible()
+    await card(phone, "Invitations").get_by_role("button", name="Decide later").click()
+    for page in (phone, desk):  # the other one is not reloaded
+        await expect(card(page, "Put off")).to_be_visible()
+        await expect(card(page, "Invitations")).to_have_count(0)
+    await audit(phone, "an invitation that is put off, on a phone")
+    await phone.reload()
+    await expect(card(phone, "Put off")).to_be_visible()
+
+    await owner.ask(WITH_SCRIPTING, device=device, email=[BOB])
+    for page in (phone, desk):  # other terms are another question
+        await expect(card(page, "Invitations")).to_contain_text("May run scripts")
+    await card(desk, "Invitations").get_by_role("button", name="Decide later").click()
+    await card(phone, "Put off").get_by_role("button", name="Reject").click()
+    for page in (phone, desk):
+        await expect(card(page, "Put off")).to_have_count(0)
+
+    await owner.share(device, BOB, notify=False)
+    await card(phone, "Invitations").get_by_role("button", name="Decide later").click()
+    await card(desk, "Put off").get_by_role("button", name="Accept").click()
+    for page in (phone, desk):
+        await expect(card(page, "Put off")).to_have_count(0)
+    await desk.get_by_role("link", name="Devices").click()
+    await desk.get_by_label("Search devices").fill(name)
+    await expect(desk.get_by_role("link", name=name, exact=True)).to_be_visible()
 
 
 async def test_ways_and_quiet_hours_are_chosen(world: World, person: Person, audit: Audit) -> None:

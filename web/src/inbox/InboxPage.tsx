@@ -7,17 +7,16 @@ import { moment, periodInWords, permissionsInWords } from '../lib/words';
 import { useAnnounce } from '../parts/Announcer';
 import { Empty, Loading, Problem } from '../parts/Notice';
 import { useTitle } from '../parts/useTitle';
-import { decideLater, type Invitation, INVITATIONS_KEY, useInvitations, useLater } from './invitations';
+import { type Invitation, INVITATIONS_KEY, useDecideLater, useInvitations } from './invitations';
 import { NoticeList } from './NoticeList';
 import { useAnswered } from './notices';
 
 export function InboxPage() {
   useTitle('Inbox');
-  const inbox = useInvitations();
-  const isLater = useLater();
+  const inbox = useInvitations({ shown: true });
   const all = inbox.data?.invitations ?? [];
-  const waiting = all.filter((item) => !isLater(item));
-  const later = all.filter(isLater);
+  const waiting = all.filter((item) => !item.later);
+  const later = all.filter((item) => item.later);
   return (
     <>
       <div className="page-head">
@@ -33,7 +32,7 @@ export function InboxPage() {
       )}
       <ul className="cards" aria-label="Invitations">
         {waiting.map((item) => (
-          <Card key={item.id} item={item} onLater={() => decideLater(item, all)} />
+          <Card key={item.id} item={item} />
         ))}
       </ul>
       {later.length > 0 && (
@@ -51,7 +50,7 @@ export function InboxPage() {
   );
 }
 
-function Card({ item, onLater }: { item: Invitation; onLater?: () => void }) {
+function Card({ item }: { item: Invitation }) {
   const client = useQueryClient();
   const announce = useAnnounce();
   const [always, setAlways] = useState(false);
@@ -72,6 +71,8 @@ function Card({ item, onLater }: { item: Invitation; onLater?: () => void }) {
     },
     onError: () => client.invalidateQueries({ queryKey: INVITATIONS_KEY }),
   });
+  const later = useDecideLater();
+  const busy = answer.isPending || later.isPending;
   const changed = answer.error instanceof Refusal && answer.error.code === 'CONFLICT';
   const period = periodInWords(item.startsAt, item.endsAt);
   return (
@@ -122,14 +123,14 @@ function Card({ item, onLater }: { item: Invitation; onLater?: () => void }) {
           {who} has changed the invitation meanwhile. Nothing was accepted; above is how it stands now.
         </p>
       ) : (
-        <Problem error={answer.error} />
+        <Problem error={answer.error ?? later.error} />
       )}
       <div className="card-actions">
         <button
           type="button"
           className="primary"
           aria-label={`Accept ${device.name}`}
-          disabled={answer.isPending}
+          disabled={busy}
           onClick={() => answer.mutate(true)}
         >
           Accept
@@ -137,13 +138,19 @@ function Card({ item, onLater }: { item: Invitation; onLater?: () => void }) {
         <button
           type="button"
           aria-label={`Reject ${device.name}`}
-          disabled={answer.isPending}
+          disabled={busy}
           onClick={() => answer.mutate(false)}
         >
           Reject
         </button>
-        {onLater && (
-          <button type="button" className="quiet" aria-label={`Decide later on ${device.name}`} onClick={onLater}>
+        {!item.later && (
+          <button
+            type="button"
+            className="quiet"
+            aria-label={`Decide later on ${device.name}`}
+            disabled={busy}
+            onClick={() => later.mutate(item)}
+          >
             Later
           </button>
         )}

@@ -3,6 +3,7 @@ import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tansta
 import { type InboxMark, MarkNotices, type NoticeFragment, Notices, type NoticesQuery, UnreadNotices } from '../generated';
 import { ask } from '../lib/graphql';
 import { moment } from '../lib/words';
+import { INVITING } from './invitations';
 
 export type Notice = NoticeFragment;
 type Page = NonNullable<NoticesQuery['login']>['inbox'];
@@ -12,8 +13,6 @@ export const NOTICES_KEY = ['notices'];
  * where they are read and elsewhere. */
 const AGAIN_MS = { shown: 5000, counted: 60_000 };
 const MOST_AT_ONCE = 1000; // marks
-
-const INVITING: ReadonlySet<string> = new Set(['invitation', 'invitation_changed']);
 
 /** An open invitation stands in the inbox as a card of its own, to be answered. */
 function isTold({ kind, open }: Notice): boolean {
