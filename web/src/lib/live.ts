@@ -2,6 +2,7 @@
 import { useQueryClient } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 import { refreshDevices } from '../devices/devices';
+import { settled } from './settled';
 
 const AGAIN_MS = 3000;
 const NOTICE_MS = 1500; // the notice of what the feed tells is written a moment before or after that
@@ -15,7 +16,6 @@ export function useLive(): boolean {
   useEffect(() => {
     let source: EventSource;
     let timer: ReturnType<typeof setTimeout> | undefined;
-    let fresh = true; // the lists are being read as the page begins
 
     let soon: ReturnType<typeof setTimeout> | undefined;
     let more = false; // was told while a reading was due
@@ -30,10 +30,8 @@ export function useLive(): boolean {
       more = true;
       read();
     };
-    const readAll = () => {
-      if (!fresh) void client.invalidateQueries();
-      fresh = false;
-    };
+    // Also as the page begins: what changed after a list was read and before the stream stood is told by nobody.
+    const readAll = () => void settled(client).then(() => client.invalidateQueries());
     const open = () => {
       source = new EventSource('/changes/v1');
       source.onopen = () => setConnected(true);

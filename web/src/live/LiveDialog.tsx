@@ -81,7 +81,8 @@ function Screen({ camera }: { camera: Device['services'][number] }) {
   const stream = useQuery({
     queryKey: ['stream', camera.id, attempt],
     queryFn: async () => (await ask(OpenStream, { service: camera.id })).openStream,
-    gcTime: 0, // a password is for one viewing
+    gcTime: 0, // a password is for one viewing,
+    staleTime: 'static', // which a reading of all lists does not begin anew
     retry: false,
   });
   const address = stream.data && isPlayable() ? addressOf(stream.data.webUrls) : '';
