@@ -45,7 +45,7 @@ export function App() {
           <Route path="/sharing/:part?">{({ part }) => <SharingPage part={part ?? 'people'} />}</Route>
           <Route path="/account" component={AccountPage} />
           <Route>
-            <Empty title="There is nothing at this address." />
+            <Empty page title="There is nothing at this address." />
           </Route>
         </Switch>
       </main>

@@ -94,3 +94,45 @@ async def test_a_security_panel_is_shared_from_its_page(person: Person, audit: A
     await dialog.get_by_label("All Permissions").uncheck()
     await expect(dialog.get_by_label("Arm and disarm")).to_be_checked()
     await audit(ann, "sharing a security panel, on a phone")
+
+
+@pytest.mark.parametrize("place", ["the list", "the device's page"])
+async def test_a_revoke_stops_the_picture_and_says_why(
+    world: World, person: Person, audit: Audit, place: str
+) -> None:
+    device, name = await recorder(world)
+    owner, _ = await world.shared(device)
+    bob = await person("bob", "/" if place == "the list" else f"/devices/{device}")
+    if place == "the list":
+        await bob.get_by_label("Search devices").fill(name)
+        await bob.get_by_role("button", name=f"Live view of {name}").click()
+    else:
+        await bob.get_by_role("button", name="Live view", exact=True).click()
+    window = bob.get_by_role("dialog", name=f"Live: {name}")
+    assert await moves(bob)
+    await owner.share(device, BOB, action="REMOVE", notify=False)
+    told = window.get_by_text("You may not see this camera, or not any more.")
+    await expect(told).to_be_visible()  # whatever becomes of the page below
+    await expect(bob.locator(".screen")).to_have_attribute("data-state", "ended")
+    _, _, left = await bob.evaluate(SEEN)
+    assert set(left.split(",")) == {"0"}  # nor does the last picture stay
+    await audit(bob, f"a live view that has ended, from {place}")
+    await window.get_by_role("button", name="Close").last.click()
+    await expect(bob.get_by_role("link", name=name, exact=True)).to_have_count(0)
+    if place != "the list":
+        await expect(bob.get_by_role("heading", level=1)).to_have_text("This device is not among yours")
+        await audit(bob, "a device that is not mine any more")
+
+
+async def test_who_is_cut_off_a_picture_by_hand_is_told_so_and_may_look_again(
+    world: World, person: Person
+) -> None:
+    device, name = await recorder(world)
+    await world.shared(device)
+    bob, ann = await person("bob", f"/devices/{device}", width=390), await person("ann", "/sharing/connected")
+    await bob.get_by_role("button", name="Live view", exact=True).click()
+    assert await moves(bob)
+    await ann.get_by_role("button", name=f"Cut Bob Rossi off {name}").click()
+    await expect(bob.get_by_text("This connection was cut by hand.")).to_be_visible()
+    await bob.get_by_role("button", name="Try again").click()
+    assert await moves(bob)

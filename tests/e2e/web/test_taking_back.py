@@ -119,6 +119,11 @@ async def test_what_was_entered_is_not_lost_by_escape_and_people_are_remembered(
         question = dialog.get_by_role("alertdialog")
         await expect(question).to_contain_text("would be lost")
         await question.get_by_role("button", name="Go on editing").click()
+    async with ann.expect_event("dialog") as leaving:  # nor by a reload, or by closing the tab
+        await ann.close(run_before_unload=True)
+    question_of_the_browser = await leaving.value
+    assert question_of_the_browser.type == "beforeunload"
+    await question_of_the_browser.dismiss()
     await expect(dialog.get_by_label("Message to who is invited")).to_have_value("For the shed.")
     await dialog.get_by_role("button", name="Close", exact=True).click()
     await audit(ann, "the question before what was entered is lost")

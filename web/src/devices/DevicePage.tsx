@@ -22,12 +22,40 @@ import { NameDialog } from './NameDialog';
 export function DevicePage({ id }: { id: string }) {
   const device = useDevice(id);
   const devices = useDevices();
+  const [watched, setWatched] = useState<Watched | null>(null); // told of here when the device itself is gone
   useTitle(device ? nameOf(device) : 'Device');
-  if (device) return <Shown device={device} />;
-  if (devices.error) return <Problem error={devices.error} />;
+  return (
+    <>
+      <Page device={device} error={devices.error} onWatch={setWatched} />
+      {watched && (
+        <LiveDialog
+          device={device ?? watched.device}
+          first={watched.camera}
+          cameras={camerasOf(watched.device)}
+          onClose={() => setWatched(null)}
+        />
+      )}
+    </>
+  );
+}
+
+interface Watched {
+  device: Device;
+  camera: string;
+}
+
+interface PageProps {
+  device: Device | null | undefined;
+  error: Error | null;
+  onWatch: (watched: Watched) => void;
+}
+
+function Page({ device, error, onWatch }: PageProps) {
+  if (device) return <Shown device={device} onWatch={(camera) => onWatch({ device, camera })} />;
+  if (error) return <Problem error={error} />;
   if (device === undefined) return <Loading what="the device" />;
   return (
-    <Empty title="This device is not among yours">
+    <Empty page title="This device is not among yours">
       <p>
         It is not shared with you, or not any more. <Link href="/">To my devices</Link>
       </p>
@@ -35,10 +63,9 @@ export function DevicePage({ id }: { id: string }) {
   );
 }
 
-function Shown({ device }: { device: Device }) {
+function Shown({ device, onWatch }: { device: Device; onWatch: (camera: string) => void }) {
   const [, go] = useLocation();
   const [doing, setDoing] = useState<'name' | 'share' | 'leave' | 'connect' | null>(null);
-  const [watching, setWatching] = useState<string | null>(null);
   const cameras = camerasOf(device);
   const named = nameOf(device);
   const close = () => setDoing(null);
@@ -79,7 +106,7 @@ function Shown({ device }: { device: Device }) {
       </p>
       <div className="page-actions">
         {cameras[0] && (
-          <button type="button" className="primary" onClick={() => setWatching(cameras[0]?.id ?? null)}>
+          <button type="button" className="primary" onClick={() => onWatch(cameras[0]?.id ?? '')}>
             Live view
           </button>
         )}
@@ -120,7 +147,7 @@ function Shown({ device }: { device: Device }) {
                     type="button"
                     className="small"
                     aria-label={`Live view of ${service.name}`}
-                    onClick={() => setWatching(service.id)}
+                    onClick={() => onWatch(service.id)}
                   >
                     Live view
                   </button>
@@ -135,9 +162,6 @@ function Shown({ device }: { device: Device }) {
       {device.owned && <SharedWith device={device} />}
       <OpenNow device={device} />
       <History device={device} />
-      {watching && (
-        <LiveDialog device={device} first={watching} cameras={cameras} onClose={() => setWatching(null)} />
-      )}
       {doing === 'name' && <NameDialog device={device} onClose={close} />}
       {doing === 'connect' && <ConnectDialog device={device} onClose={close} />}
       {doing === 'share' && <ShareDialog devices={[device]} onClose={close} onDone={close} />}

@@ -14,6 +14,7 @@ import { addressOf } from './streams';
 
 const REASONS: Record<Reason, string> = {
   refused: 'You may not see this camera, or not any more.',
+  cut: 'This connection was cut by hand. What is shared stays shared.',
   unavailable: 'The camera does not answer at the moment.',
   lost: 'The connection to the camera was lost.',
   format: 'Browsers cannot show the picture of this camera. A media player can.',

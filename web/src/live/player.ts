@@ -5,7 +5,7 @@ import { controlOf, encoded, type Message, Reader, type Video, videoOf } from '.
 export type State = 'opening' | 'playing' | 'ended';
 
 /** Why nothing is played (any more). */
-export type Reason = 'refused' | 'unavailable' | 'lost' | 'format' | 'closed';
+export type Reason = 'refused' | 'cut' | 'unavailable' | 'lost' | 'format' | 'closed';
 
 interface Options {
   /** `wss://user:password@host/path`. */
@@ -15,6 +15,7 @@ interface Options {
   readonly onState: (state: State, reason?: Reason) => void;
 }
 
+const CUTS: Readonly<Record<string, Reason>> = { UNAVAILABLE: 'unavailable', CUT_BY_HAND: 'cut' };
 const PICTURES = 0; // channel; its reports come on the next one
 const ALIVE_MS = 20_000;
 const MOST_WAITING = 20; // pictures that the decoder has not shown; then it begins anew at the next whole one
@@ -54,6 +55,8 @@ export function play({ address, service, canvas, onState }: Options): () => void
     if (session && socket.readyState === WebSocket.OPEN) send('TEARDOWN', uri);
     socket.close();
     if (decoder?.state !== 'closed') decoder?.close();
+    // Whoever may not see the camera does not go on looking at its last picture.
+    if (reason === 'refused' || reason === 'cut') canvas.getContext('2d')?.clearRect(0, 0, canvas.width, canvas.height);
     if (reason !== 'closed') onState('ended', reason);
   };
 
@@ -121,12 +124,11 @@ export function play({ address, service, canvas, onState }: Options): () => void
   function take(item: Message): void {
     const cseq = item.headers.get('cseq') ?? '';
     if (item.status === null) {
-      // Of its own accord the gateway says one thing: that nothing is granted any more, or cannot be proved.
-      if (item.method === 'TEARDOWN')
-        end(item.headers.get('latchkey-code') === 'UNAVAILABLE' ? 'unavailable' : 'refused');
+      // Of its own accord the gateway says one thing: that it is over, and why.
+      if (item.method === 'TEARDOWN') end(CUTS[item.headers.get('latchkey-code') ?? ''] ?? 'refused');
       return;
     }
-    if (item.status === 403 && session) end('refused');
+    if (item.status === 403 && session) end(CUTS[item.headers.get('latchkey-code') ?? ''] ?? 'refused');
     waiting.get(cseq)?.(item);
     waiting.delete(cseq);
   }

@@ -30,6 +30,12 @@ export function Dialog({ title, onClose, children, actions, wide, entered = fals
     };
   }, []);
   useEffect(() => {
+    if (!entered) return;
+    const ask = (event: BeforeUnloadEvent) => event.preventDefault(); // a reload would lose it too
+    addEventListener('beforeunload', ask);
+    return () => removeEventListener('beforeunload', ask);
+  }, [entered]);
+  useEffect(() => {
     if (asking) keep.current?.focus();
   }, [asking]);
   return (

@@ -17,11 +17,12 @@ export function Problem({ error, children }: { error: unknown; children?: ReactN
   );
 }
 
-/** Words for a list that has nothing in it. */
-export function Empty({ title, children }: { title: string; children?: ReactNode }) {
+/** Words for a list that has nothing in it, or for a whole `page` on which there is nothing. */
+export function Empty({ title, children, page }: { title: string; children?: ReactNode; page?: boolean }) {
+  const Title = page ? 'h1' : 'p';
   return (
     <div className="empty">
-      <p className="empty-title">{title}</p>
+      <Title className="empty-title">{title}</Title>
       {children}
     </div>
   );
