@@ -34,7 +34,7 @@ async def world(own_stack: Callable[[], StateDirectory]) -> AsyncIterator[World]
 @pytest.fixture(scope="session", autouse=True)
 async def invited_before(world: World) -> tuple[str, str]:
     """A device of Ann's to which Cat is invited, and its name; only after a minute may that be sent again."""
-    name = "Device of an early invitation"
+    name = "Spare laptop"
     device = await named_device(world, name)
     await (await world.account(seed.OWNER_EMAIL)).share(device, "cat@example.test")
     return device, name
