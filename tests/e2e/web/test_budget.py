@@ -16,8 +16,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 DEVICES = 1000
 MOST_SHIFT = 0.01
 """Cumulative layout shift; whatever is below 0.1 is called good."""
-MOST_MS = 10_000
-"""For first rows, on a machine that does much else; the aim is a second: see `bench/web_list.py`."""
+MOST_MS = 1000
+"""From the navigation until the first rows stand; `bench/web_list.py` measures it."""
+LOADS = 10
+"""Of which the fastest counts: the machine may do much else meanwhile."""
 WATCH = """
 window.shift = 0;
 new PerformanceObserver((list) => {
@@ -66,4 +68,9 @@ async def test_a_thousand_devices_stand_still_from_the_first_on(world: World, pe
     await expect(cat.get_by_text("Device 0999")).to_be_visible()
     shift, first = await cat.evaluate("[window.shift, window.first]")
     assert shift < MOST_SHIFT
-    assert first < MOST_MS
+    loads = [first]
+    while min(loads) >= MOST_MS and len(loads) < LOADS:
+        await cat.goto("/")
+        await expect(cat.locator(".count")).to_have_text("1,000")
+        loads.append(await cat.evaluate("window.first"))
+    assert min(loads) < MOST_MS, loads
