@@ -189,18 +189,20 @@ async def expect_not_shareable(world: World, device: str) -> None:
     await until(refused, 40)
 
 
+async def tab_to(locator: Locator, most: int = 120) -> None:
+    """Come there by the keyboard."""
+    for _ in range(most):
+        if await locator.evaluate("(it) => it === document.activeElement"):
+            return
+        await locator.page.keyboard.press("Tab")
+    raise AssertionError(f"the keyboard does not reach {locator}")
+
+
 async def test_the_keyboard_alone_shares_and_gives_back(world: World, person: Person) -> None:
     name = f"Crane {uuid4().hex[:6]}"
     await named_device(world, name)
     ann = await person("ann")
     keys = ann.keyboard
-
-    async def tab_to(locator: Locator, most: int = 80) -> None:
-        for _ in range(most):
-            if await locator.evaluate("(it) => it === document.activeElement"):
-                return
-            await keys.press("Tab")
-        raise AssertionError(f"the keyboard does not reach {locator}")
 
     await tab_to(ann.get_by_label("Search devices"))
     await keys.type(name)
@@ -228,6 +230,35 @@ async def test_the_keyboard_alone_shares_and_gives_back(world: World, person: Pe
     await expect(confirmation.get_by_text("1 share done")).to_be_visible()
     await keys.press("Escape")
     await expect(confirmation).to_have_count(0)
+
+    await accepted_and_given_back_by_keys(await person("bob", "/inbox"), name)
+
+
+async def accepted_and_given_back_by_keys(bob: Page, name: str) -> None:
+    """Bob has a keyboard only, too."""
+    accept = bob.get_by_role("button", name=f"Accept {name}")
+    await expect(accept).to_be_visible()
+    await tab_to(accept)
+    await bob.keyboard.press("Enter")
+    await expect(accept).to_have_count(0)
+    await tab_to(bob.get_by_role("link", name="Devices"))
+    await bob.keyboard.press("Enter")
+    await tab_to(bob.get_by_label("Search devices"))
+    await bob.keyboard.type(name)
+    link = bob.get_by_role("link", name=name, exact=True)
+    await expect(link).to_be_visible()
+    await tab_to(row(bob, name).get_by_role("link").last)  # the Share icon, which tells who
+    await expect(row(bob, name).locator(".tip")).to_be_visible()
+    await bob.keyboard.press("Escape")  # WCAG 1.4.13: and can be sent away
+    await expect(row(bob, name).locator(".tip")).to_be_hidden()
+    await tab_to(link)
+    await bob.keyboard.press("Enter")
+    await tab_to(bob.get_by_role("button", name="Give back…"))
+    await bob.keyboard.press("Enter")
+    await tab_to(bob.get_by_role("dialog").get_by_role("button", name="Give back", exact=True))
+    await bob.keyboard.press("Enter")
+    await expect(bob.get_by_role("heading", level=1, name="Devices")).to_be_visible()
+    await expect(link).to_have_count(0)
 
 
 async def test_the_command_that_is_shown_reaches_the_service(

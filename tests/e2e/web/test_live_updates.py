@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from playwright.async_api import Route, async_playwright, expect
-from walking import BOB, Person, named_device, row
+from walking import BOB, Audit, Person, named_device, row
 
 from devstack import seed
 from devstack.world import World
@@ -97,7 +97,7 @@ async def line() -> AsyncIterator[Line]:
 
 
 async def test_what_happened_while_the_line_was_cut_is_there_when_it_is_back(
-    world: World, person: Person, chromium: str, line: Line
+    world: World, person: Person, audit: Audit, chromium: str, line: Line
 ) -> None:
     before, meanwhile, after = [f"Belt {uuid4().hex[:6]}" for _ in range(3)]
     devices = [await named_device(world, name) for name in (before, meanwhile, after)]
@@ -119,6 +119,9 @@ async def test_what_happened_while_the_line_was_cut_is_there_when_it_is_back(
             await expect(lost).to_have_count(0)
             line.cut()
             await expect(lost).to_be_visible()
+            for scheme in ("light", "dark"):
+                await bob.emulate_media(color_scheme=scheme)
+                await audit(bob, f"a page that has lost its connection, {scheme}")
             await owner.share(devices[0], BOB, action="REMOVE", notify=False)
             await owner.share(devices[1], BOB, notify=False)
             await expect(bob.get_by_role("heading", name=before)).to_be_visible()  # what was known stays
