@@ -417,7 +417,6 @@ export type EndShareMutation = { readonly share: boolean };
 
 export type LeaveMutationVariables = Exact<{
   device: Scalars['String']['input'];
-  address: Scalars['String']['input'];
 }>;
 
 
@@ -503,7 +502,7 @@ export const GivenShares = "query GivenShares($device: String!) {\n  login {\n  
 export const ChangeShare = "mutation ChangeShare($device: String!, $share: String!, $version: Int!, $terms: TermsInput!, $message: String) {\n  changeShare(\n    deviceId: $device\n    shareId: $share\n    expectedVersion: $version\n    terms: $terms\n    message: $message\n  )\n}" as Document<ChangeShareMutation, ChangeShareMutationVariables>;
 export const ExplainChange = "query ExplainChange($device: String!, $share: String!, $version: Int!, $terms: TermsInput!) {\n  login {\n    explainChangeShare(\n      deviceId: $device\n      shareId: $share\n      expectedVersion: $version\n      terms: $terms\n    ) {\n      wouldBeAccepted\n      code\n      message\n      items {\n        outcome\n        after {\n          serviceId\n          permissions\n          scripting\n        }\n      }\n    }\n  }\n}" as Document<ExplainChangeQuery, ExplainChangeQueryVariables>;
 export const EndShare = "mutation EndShare($device: String!, $recipients: [String!]!) {\n  share(deviceId: $device, email: $recipients, action: REMOVE)\n}" as Document<EndShareMutation, EndShareMutationVariables>;
-export const Leave = "mutation Leave($device: String!, $address: String!) {\n  share(deviceId: $device, email: [$address], action: LEAVE)\n}" as Document<LeaveMutation, LeaveMutationVariables>;
+export const Leave = "mutation Leave($device: String!) {\n  share(deviceId: $device, email: [], action: LEAVE)\n}" as Document<LeaveMutation, LeaveMutationVariables>;
 export const Resend = "mutation Resend($device: String!, $share: String!) {\n  resendInvitation(deviceId: $device, shareId: $share)\n}" as Document<ResendMutation, ResendMutationVariables>;
 export const RemoveRecipient = "mutation RemoveRecipient($recipient: String!) {\n  removeRecipient(recipient: $recipient)\n}" as Document<RemoveRecipientMutation, RemoveRecipientMutationVariables>;
 export const PastShares = "query PastShares($given: Boolean, $after: String) {\n  login {\n    pastShares(given: $given, size: 200, after: $after) {\n      items {\n        id\n        deviceId\n        deviceName\n        given\n        state\n        owner {\n          id\n          name\n        }\n        recipient {\n          id\n          name\n          email\n        }\n        email\n        phone\n        terms {\n          ...Terms\n        }\n        requested\n        since\n        expiresAt\n        version\n      }\n      next\n    }\n  }\n}\nfragment Terms on ShareTerms {\n  services {\n    serviceId\n    permissions\n  }\n  permissions\n  scripting\n  startsAt\n  endsAt\n}" as Document<PastSharesQuery, PastSharesQueryVariables>;

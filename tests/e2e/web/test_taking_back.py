@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 from walking import BOB, Audit, Person, named_device, pick, recorder, row, share_dialog
 
+from contracts.directory import AccountSnapshot
 from devstack import seed
 from devstack.world import World, until
 
@@ -100,6 +101,29 @@ async def test_a_device_is_given_back_and_shared_anew(world: World, person: Pers
     card = bob.get_by_role("listitem").filter(has=bob.get_by_role("heading", name=name))
     await card.get_by_role("button", name="Reject").click()
     await expect(card).to_have_count(0)
+
+
+async def test_what_came_by_telephone_number_is_accepted_and_given_back(world: World, person: Person) -> None:
+    number = "+4915123456789"
+    account = AccountSnapshot(
+        account_id="dan", name="Dan Okafor", verified_emails=("dan@example.test",), verified_phones=(number,)
+    )
+    await world.add_account(account)
+    name = f"Barge {uuid4().hex[:6]}"
+    await named_device(world, name)
+    ann, dan = await person("ann"), await person("dan", "/inbox", width=390)
+    dialog = await share_dialog(ann, name)
+    await pick(ann, number)  # H4
+    await dialog.get_by_role("button", name="Add Sharing").click()
+    await expect(ann.get_by_role("dialog").get_by_text("1 share done")).to_be_visible()
+    await dan.get_by_role("button", name=f"Accept {name}").click()
+    await dan.get_by_role("link", name="Devices").click()
+    await dan.get_by_role("link", name=name, exact=True).click()
+    await dan.get_by_role("button", name="Give back…").click()
+    sure = dan.get_by_role("dialog", name="Give this device back?")
+    await sure.get_by_role("button", name="Give back").click()
+    await expect(sure).to_have_count(0)
+    await expect(dan.get_by_role("link", name=name, exact=True)).to_have_count(0)
 
 
 async def test_what_was_entered_is_not_lost_by_escape_and_people_are_remembered(

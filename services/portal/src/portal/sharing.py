@@ -6,7 +6,7 @@
 | ADD | listed | RequestShare with an entry for each, in order, added or removed as the entry says |
 | REMOVE | absent or null | RevokeShare: the share ends, scripting included |
 | REMOVE | listed | RequestShare that takes each of them out, whatever the entry says |
-| LEAVE | absent or null | LeaveShare |
+| LEAVE | absent or null | LeaveShare; without an address, of all that the caller's addresses gave him |
 | LEAVE | listed | refused: a share is left as a whole |
 
 An empty list of services is refused: a script that computed it must not share, or end, everything.
@@ -150,7 +150,7 @@ def undone_services(services: Sequence[ServiceEntry]) -> list[str]:
 def _check(call: ShareCall) -> None:
     if not call.device_ids:
         raise UnusableCallError("Name at least one device in deviceId or deviceIds.")
-    if not call.emails:
+    if not call.emails and call.action is not SharingAction.LEAVE:
         raise UnusableCallError("Name at least one address in email.")
     given = (call.permissions, call.starts_at, call.ends_at, call.expires_at, call.message)
     if call.action is not SharingAction.ADD and any(value is not None for value in given):

@@ -57,6 +57,11 @@ def test_leave_names_the_caller() -> None:
     assert command == LeaveShare(
         command_id="c1", actor="ann", device_ids=("cam-1",), recipients=("ann@example.com",)
     )
+    of_all = to_command(ShareCall(("cam-1",), (), action=LEAVE), actor="ann", command_id="c1")
+    assert of_all == LeaveShare(command_id="c1", actor="ann", device_ids=("cam-1",))
+    for action in (ADD, REMOVE):
+        with pytest.raises(UnusableCallError):
+            to_command(ShareCall(("cam-1",), (), action=action), actor="ann", command_id="c1")
 
 
 @pytest.mark.parametrize(
