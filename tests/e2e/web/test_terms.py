@@ -20,7 +20,11 @@ async def test_each_device_has_its_own_permissions_and_all_have_the_period(
     (camera, recorder_name), computer = await recorder(world), f"Kiosk {uuid4().hex[:6]}"
     device = await named_device(world, computer)
     ann, bob = await person("ann"), await person("bob", "/inbox", width=390)
-    bulk = await open_bulk(ann, computer, recorder_name)
+    await ann.get_by_label("Search devices").fill(recorder_name)
+    await ann.get_by_label(f"Select {recorder_name}", exact=True).check()
+    await ann.get_by_label("Search devices").fill(computer)  # what is ticked stays so, out of sight
+    bulk = await open_bulk(ann, computer)
+    await expect(bulk.get_by_role("heading", name="Bulk Sharing")).to_be_visible()
     phone = "+4915112345678"
     await pick(ann, BOB, phone)  # a list, with a telephone number in it
     await bulk.get_by_label("Set services and permissions for each device").check()
