@@ -5,6 +5,7 @@ import { refreshDevices } from '../devices/devices';
 import { settled } from './settled';
 
 const AGAIN_MS = 3000;
+const LOST_MS = 5000; // the portal ends a stream every quarter of an hour, and it comes again: nothing to tell of
 const NOTICE_MS = 1500; // the notice of what the feed tells is written a moment before or after that
 /** Lists about shares: whatever happens to a device may change them. */
 const ABOUT_SHARES = ['given', 'pastShares', 'history', 'connections'];
@@ -16,6 +17,7 @@ export function useLive(): boolean {
   useEffect(() => {
     let source: EventSource;
     let timer: ReturnType<typeof setTimeout> | undefined;
+    let lost: ReturnType<typeof setTimeout> | undefined;
 
     let soon: ReturnType<typeof setTimeout> | undefined;
     let more = false; // was told while a reading was due
@@ -34,7 +36,11 @@ export function useLive(): boolean {
     const readAll = () => void settled(client).then(() => client.invalidateQueries());
     const open = () => {
       source = new EventSource('/changes/v1');
-      source.onopen = () => setConnected(true);
+      source.onopen = () => {
+        clearTimeout(lost);
+        lost = undefined;
+        setConnected(true);
+      };
       source.addEventListener('ready', readAll);
       source.addEventListener('reload', readAll);
       source.addEventListener('invitations', () => {
@@ -54,7 +60,7 @@ export function useLive(): boolean {
         readNotices();
       });
       source.onerror = () => {
-        setConnected(false);
+        lost ??= setTimeout(() => setConnected(false), LOST_MS);
         if (source.readyState !== EventSource.CLOSED) return; // it comes again by itself, where it was
         timer = setTimeout(open, AGAIN_MS);
       };
@@ -62,6 +68,7 @@ export function useLive(): boolean {
     open();
     return () => {
       clearTimeout(timer);
+      clearTimeout(lost);
       clearTimeout(soon);
       source.close();
     };
