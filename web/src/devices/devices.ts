@@ -2,7 +2,7 @@
 import { type QueryClient, useQuery } from '@tanstack/react-query';
 import { DevicePage, type DeviceRowFragment, DevicesById } from '../generated';
 import { ask } from '../lib/graphql';
-import { settled } from '../lib/settled';
+import { readAgain, settled } from '../lib/settled';
 
 export type Device = DeviceRowFragment;
 
@@ -41,7 +41,7 @@ export async function refreshDevices(client: QueryClient, ids: readonly string[]
   const known = client.getQueryData<readonly Device[]>(KEY);
   const listed = new Set(known?.map((device) => device.id));
   if (!known || !ids.length || ids.length > MOST_BY_ID || ids.some((id) => !listed.has(id)))
-    return client.invalidateQueries({ queryKey: KEY });
+    return known ? client.invalidateQueries({ queryKey: KEY }) : readAgain(client, KEY);
   await settled(client, KEY); // a list that is on its way would put the older state back
   const { login } = await ask(DevicesById, { ids });
   const read = new Map(login?.device.map((device) => [device.id, device]));

@@ -2,7 +2,7 @@
 import { useQueryClient } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 import { refreshDevices } from '../devices/devices';
-import { settled } from './settled';
+import { readAgain } from './settled';
 
 const AGAIN_MS = 3000;
 const LOST_MS = 5000; // the portal ends a stream every quarter of an hour, and it comes again: nothing to tell of
@@ -25,7 +25,7 @@ export function useLive(): boolean {
       more = soon !== undefined;
       if (more) return;
       const read = () => {
-        void client.invalidateQueries({ queryKey: ['notices'] });
+        void readAgain(client, ['notices']);
         soon = more ? setTimeout(read, NOTICE_MS) : undefined;
         more = false;
       };
@@ -33,7 +33,7 @@ export function useLive(): boolean {
       read();
     };
     // Also as the page begins: what changed after a list was read and before the stream stood is told by nobody.
-    const readAll = () => void settled(client).then(() => client.invalidateQueries());
+    const readAll = () => void readAgain(client);
     const open = () => {
       source = new EventSource('/changes/v1');
       source.onopen = () => {
@@ -44,19 +44,19 @@ export function useLive(): boolean {
       source.addEventListener('ready', readAll);
       source.addEventListener('reload', readAll);
       source.addEventListener('invitations', () => {
-        void client.invalidateQueries({ queryKey: ['invitations'] });
+        void readAgain(client, ['invitations']);
         readNotices();
       });
       source.addEventListener('devices', (event: MessageEvent<string>) => {
         const { device_ids } = JSON.parse(event.data) as { device_ids: string[] };
         void refreshDevices(client, device_ids);
-        for (const about of ABOUT_SHARES) void client.invalidateQueries({ queryKey: [about] });
+        for (const about of ABOUT_SHARES) void readAgain(client, [about]);
         readNotices();
       });
       source.addEventListener('activity', (event: MessageEvent<string>) => {
         const { device_ids } = JSON.parse(event.data) as { device_ids: string[] };
         if (device_ids.length) void refreshDevices(client, device_ids); // come or gone
-        void client.invalidateQueries({ queryKey: ['connections'] });
+        void readAgain(client, ['connections']);
         readNotices();
       });
       source.onerror = () => {

@@ -12,3 +12,9 @@ export async function settled(client: QueryClient, queryKey?: QueryKey): Promise
     });
   });
 }
+
+/** Read it (or everything) again; a first reading that is on its way does not pass for that. */
+export async function readAgain(client: QueryClient, queryKey?: QueryKey): Promise<void> {
+  await settled(client, queryKey);
+  await client.invalidateQueries(queryKey && { queryKey });
+}

@@ -1,5 +1,6 @@
 import { useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
+import { readAgain } from '../lib/settled';
 import { count } from '../lib/words';
 import { Dialog } from '../parts/Dialog';
 import { Icon } from '../parts/Icon';
@@ -50,7 +51,7 @@ export function ContactPicker({ chosen, onChoose, onClose }: Props) {
     setTicked(next);
   };
   const takeIn = async (ids: readonly string[]) => {
-    await client.invalidateQueries({ queryKey: CONTACTS_KEY });
+    await readAgain(client, CONTACTS_KEY); // or the book, read before they were in it, would lack them
     setTicked((before) => new Set([...before, ...ids]));
   };
   const add = async () => {
