@@ -54,14 +54,14 @@ async def run(*command: str | Path, stdin: bytes = b"", **environment: str) -> t
     """Exit code, output and errors of a program, while the gateway goes on in this process."""
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,  # it may end without reading
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **environment},
     )
     try:
         async with asyncio.timeout(120):
-            output, errors = await process.communicate(stdin)
+            output, errors = await process.communicate(stdin or None)
     finally:
         if process.returncode is None:
             process.kill()

@@ -106,13 +106,14 @@ async def test_a_push_service_that_refuses_us_three_times_in_a_row_is_left(
     await world.invite(bob, device_id="cam-2")
     await gone(world, one)
     assert len(await providers.until(6, "/push/bob")) == 6
-    states = await world.pool.fetch(
-        "select state, code from notifier.delivery where channel = 'web_push' order by created_at"
-    )
-    assert [(row["state"], row["code"]) for row in states] == [
-        ("sent", None),
-        ("failed", "SUBSCRIPTION_GONE"),
-    ]
+
+    async def told() -> bool:
+        states = await world.pool.fetch(
+            "select state, code from notifier.delivery where channel = 'web_push' order by created_at"
+        )
+        return [tuple(row) for row in states] == [("sent", None), ("failed", "SUBSCRIPTION_GONE")]
+
+    await world.until(told)
 
 
 async def test_quiet_hours_put_off_what_is_no_security_notice_until_they_end(world: "World") -> None:

@@ -207,6 +207,7 @@ async def test_a_bug_shows_nothing_of_our_insides(
     assert asked
 
 
+@pytest.mark.usefixtures("early_in_a_minute")
 async def test_reading_without_end_is_slowed(
     environment: dict[str, str], peers: object, issuer: IssuerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,16 +237,24 @@ class World:
         command = kind.model_validate({"command_id": command_id, "actor": actor, **fields})
         return await self.handlers.handle(command)
 
-    async def accept(self, device_id: str, actor: str = "ann") -> CommandAccepted:
-        """The actor accepts the one open invitation to the device that names his address."""
+    async def invitation(self, device_id: str, actor: str = "ann") -> dict[str, Any]:
+        """What is accepted of the one open invitation to the device that names the actor's address."""
         row = await self.pool.fetchrow(
             "select share_id, invitation_version from share join contact using (contact_id)"
             " where device_id = $1 and state = 'requested' and address = $2",
             device_id, f"mailto:{actor}@x.test",
         )  # fmt: skip
         assert row is not None
-        return await self.handle(AcceptShare, f"accept-{row['share_id']}-{row['invitation_version']}", actor,
-                                 device_id=device_id, **dict(row))  # fmt: skip
+        named = {
+            "command_id": f"accept-{row['share_id']}-{row['invitation_version']}",
+            "device_id": device_id,
+        }
+        return {**named, **dict(row)}
+
+    async def accept(self, device_id: str, actor: str = "ann") -> CommandAccepted:
+        """The actor accepts that invitation."""
+        invitation = await self.invitation(device_id, actor)
+        return await self.handle(AcceptShare, invitation.pop("command_id"), actor, **invitation)
 
     async def directory(self, *changes: DeviceSnapshot | AccountSnapshot | tuple[str, str]) -> None:
         """Apply snapshots in one batch; a pair of "device" or "account" and an id deletes."""

@@ -191,8 +191,10 @@ async def test_nothing_is_a_deleted_accounts_that_accepts_meanwhile(world: Any, 
         await world.directory(world.device(f"r{number}", "ssh", owner="rival"))
         await invite(world, f"a{number}", f"d{number}")
 
-        async def accepts(number: int = number) -> None:
-            await world.accept(f"d{number}")
+        invitation = await world.invitation(f"d{number}")
+
+        async def accepts(invitation: dict[str, Any] = invitation) -> None:
+            await world.handle(AcceptShare, invitation.pop("command_id"), "ann", **invitation)
 
         async def by_rule(number: int = number) -> None:
             await world.handle(

@@ -90,6 +90,7 @@ async def test_sending_an_invitation_again_too_early(world: Any, pool: pg.Pool) 
     assert answer.json()["error"]["retry_after_seconds"] == 40
 
 
+@pytest.mark.usefixtures("early_in_a_minute")
 async def test_an_account_that_asks_too_often_waits(world: Any) -> None:
     async with world.api("owner", commands_per_minute=3) as owner:
         for number in range(3):
@@ -112,6 +113,7 @@ async def test_an_account_that_asks_too_often_waits(world: Any) -> None:
         assert (await owner.get("/v1/contacts")).status_code == 200, "looking is not counted"
 
 
+@pytest.mark.usefixtures("early_in_a_minute")
 async def test_the_limit_is_each_accounts_own_and_a_bulk_counts_its_devices(world: Any) -> None:
     bulk = {"operation_id": "o", "device_ids": ["d1", "d2", "d3"], "recipients": ["ann@x.test"]}
     async with world.api("owner", commands_per_minute=4) as owner:

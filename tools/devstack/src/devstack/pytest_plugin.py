@@ -8,7 +8,9 @@ Several test runs may go on at once on one machine; each has its own servers, wh
 
 # ruff: noqa: PLC0415 - imported where it is needed: every test run loads this, most start no server
 
+import asyncio
 import secrets
+import time
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +129,14 @@ def database(postgres_cluster: "Cluster") -> Generator[Database]:
     postgres_cluster.create(name)
     yield Database(postgres_cluster, name)
     postgres_cluster.drop(name)
+
+
+@pytest.fixture
+async def early_in_a_minute() -> None:
+    """For tests of what may be asked in a minute: limits are counted by the clock's minutes, and only roughly
+    where two of them meet."""
+    while time.time() % 60 > 40:  # noqa: ASYNC110 - the clock is what is waited for
+        await asyncio.sleep(0.1)
 
 
 @pytest.fixture(scope="session")
