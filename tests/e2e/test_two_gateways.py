@@ -73,14 +73,19 @@ async def open_connections(owner: Account, device: str, number: int) -> dict[str
     return await until(seen, 40)
 
 
+async def shared_at_both(world: World, portal: httpx.AsyncClient) -> tuple[str, Account, Account, Account]:
+    """A device shared with Bob; its owner at the second portal, and Bob at each."""
+    device = await world.device()
+    _, bob_at_first = await world.shared(device)
+    owner, bob_at_second = [Account(portal, await world.token(email)) for email in (seed.OWNER_EMAIL, BOB)]
+    bob_at_second.position = bob_at_first.position
+    return device, owner, bob_at_first, bob_at_second
+
+
 @pytest.mark.timeout(240)
 async def test_who_is_connected_is_cut_at_whichever_gateway_he_is(world: World, pair: Pair) -> None:
     portal, _ = pair
-    device = await world.device()
-    _, bob_at_first = await world.shared(device)
-    owner = Account(portal, await world.token(seed.OWNER_EMAIL))
-    bob_at_second = Account(portal, await world.token(BOB))
-    bob_at_second.position = bob_at_first.position
+    device, owner, bob_at_first, bob_at_second = await shared_at_both(world, portal)
     at_first = await world.open(bob_at_first, f"{device}.1")
     at_second = await world.open(bob_at_second, f"{device}.2")
     found = await open_connections(owner, device, 2)  # both are told in one list
@@ -110,11 +115,7 @@ async def test_a_gateway_that_is_away_keeps_nobody_from_being_cut_at_the_other(
     world: World, pair: Pair
 ) -> None:
     portal, end_second = pair
-    device = await world.device()
-    _, bob_at_first = await world.shared(device)
-    owner = Account(portal, await world.token(seed.OWNER_EMAIL))
-    bob_at_second = Account(portal, await world.token(BOB))
-    bob_at_second.position = bob_at_first.position
+    device, owner, bob_at_first, bob_at_second = await shared_at_both(world, portal)
     at_first = await world.open(bob_at_first, f"{device}.1")
     at_second = await world.open(bob_at_second, f"{device}.2")
     found = await open_connections(owner, device, 2)

@@ -12,10 +12,9 @@ from uuid import uuid4
 
 import pytest
 from playwright.async_api import Page, expect
-from walking import BOB, Person, open_bulk, pick, row
+from walking import BOB, Person, open_bulk, pick, recorder, row
 
-from contracts.directory import DeviceSnapshot, Service, StreamPaths, Target
-from contracts.permissions import Permission
+from contracts.directory import DeviceSnapshot, Service, Target
 from devstack import seed
 from devstack.client import Account
 from devstack.world import World, until
@@ -41,8 +40,6 @@ KINDS: dict[str, tuple[Literal["computer", "alarm_panel"], str, Literal["tcp", "
 async def things(world: World) -> dict[str, str]:
     """Devices that have names as in life; name → id."""
     echo = Target(host=world.targets.host, port=world.targets.echo_port)
-    camera = Target(host=world.targets.host, port=world.targets.camera_port)
-    seen = frozenset({Permission.LIVE_VIEW, Permission.PLAYBACK, Permission.TWO_WAY_AUDIO, Permission.PTZ})
     made: dict[str, str] = {}
     for name, (kind, service, protocol) in KINDS.items():
         device = made[name] = f"p-{uuid4().hex[:10]}"
@@ -50,20 +47,7 @@ async def things(world: World) -> dict[str, str]:
         await world.add_device(
             DeviceSnapshot(device_id=device, owner_account_id="ann", name=name, kind=kind, services=services)
         )
-    device = made["Yard recorder"] = f"p-{uuid4().hex[:10]}"
-    cameras = tuple(
-        Service(
-            service_id=f"{device}.{channel}", name=name, protocol="rtsp", target=camera, channel=channel,
-            permissions=seen,
-            stream=StreamPaths(live="/ch{channel}/live", recording="/ch{channel}/recording"),
-        )
-        for channel, name in ((1, "Gate"), (2, "Loading bay"))
-    )  # fmt: skip
-    await world.add_device(
-        DeviceSnapshot(
-            device_id=device, owner_account_id="ann", name="Yard recorder", kind="recorder", services=cameras
-        )
-    )
+    made["Yard recorder"], _ = await recorder(world, "Yard recorder", ("Gate", "Loading bay"))
     return made
 
 

@@ -1,6 +1,6 @@
 """What walks have in common: devices of one's own, and the dialogs that lead to a share."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from uuid import uuid4
 
@@ -62,21 +62,24 @@ async def open_bulk(page: Page, *names: str) -> Locator:
     return dialog
 
 
-async def recorder(world: World) -> tuple[str, str]:
-    """A recorder of Ann's with two cameras: its id and name."""
-    device, name = f"r-{uuid4().hex[:10]}", f"Recorder {uuid4().hex[:6]}"
+async def recorder(
+    world: World, name: str | None = None, cameras: Sequence[str] = ("Gate", "Yard")
+) -> tuple[str, str]:
+    """A recorder of Ann's with cameras: its id and name."""
+    device, name = f"r-{uuid4().hex[:10]}", name or f"Recorder {uuid4().hex[:6]}"
     target = Target(host=world.targets.host, port=world.targets.camera_port)
-    cameras = tuple(
+    services = tuple(
         Service(
             service_id=f"{device}.{channel}", name=camera, protocol="rtsp", target=target, channel=channel,
             permissions=FUNCTIONS,
             stream=StreamPaths(live="/ch{channel}/live", recording="/ch{channel}/recording"),
         )
-        for channel, camera in ((1, "Gate"), (2, "Yard"))
+        for channel, camera in enumerate(cameras, 1)
     )  # fmt: skip
-    await world.add_device(
-        DeviceSnapshot(device_id=device, owner_account_id="ann", name=name, kind="recorder", services=cameras)
+    snapshot = DeviceSnapshot(
+        device_id=device, owner_account_id="ann", name=name, kind="recorder", services=services
     )
+    await world.add_device(snapshot)
     return device, name
 
 
