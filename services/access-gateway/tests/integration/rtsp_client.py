@@ -125,6 +125,10 @@ class Person:
         async with asyncio.timeout(20), self._moved:
             await self._moved.wait_for(lambda: self.broken)
 
+    def vanish(self) -> None:
+        """Be gone without a word."""
+        self._writer.transport.abort()
+
     async def leave(self) -> None:
         self._task.cancel()
         self._writer.close()

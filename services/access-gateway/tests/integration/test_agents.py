@@ -44,6 +44,12 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
             await asyncio.sleep(0.02)
 
 
+LOGIN_WAITS = """
+    select count(*) from pg_stat_activity
+    where application_name = 'access-gateway agents' and wait_event_type = 'Lock'
+"""
+
+
 class Process:
     """A running agent; `lines` is what it has said."""
 
@@ -472,6 +478,34 @@ async def test_what_a_dead_gateway_left_behind_is_told_by_another(
     await told.until("dev-1", False)
 
 
+async def test_an_agent_that_is_gone_before_it_is_known_does_not_count_as_connected(
+    world: "World", devices: "Devices", agents: Agents, told: Told, database: "Database"
+) -> None:
+    await world.device("dev-1", await devices.echo())
+    login = await enrolled(agents, "dev-1")
+    reader, writer = await talk(agents)
+    writer.write(login)
+    assert (await said(reader))["type"] == "welcome"
+    await told.until("dev-1", True)
+    blocking = await asyncpg.connect(database.dsn())
+    try:
+        await blocking.execute("begin; lock table access_gateway.agent in access exclusive mode")
+        _, late = await talk(agents)
+        late.write(login)
+        async with asyncio.timeout(1.5):  # the gateway waits no longer for the database
+            while not await blocking.fetchval(LOGIN_WAITS):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        late.transport.abort()
+    finally:
+        await blocking.close()
+    while (last := await said(reader)) is not None and last["type"] != "refused":
+        pass
+    assert last is not None
+    assert last["code"] == "REPLACED"  # so the late one was let in
+    await told.until("dev-1", False)
+    writer.close()
+
+
 async def talk(agents: Agents) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to the door, as an agent of our own makes one."""
     trusting = ssl.create_default_context(cafile=agents.ca)
@@ -486,15 +520,20 @@ async def said(reader: asyncio.StreamReader) -> Any:
 
 async def logged_in(agents: Agents, device_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """An agent of our own: it never dials back unless the test does."""
+    reader, writer = await talk(agents)
+    writer.write(await enrolled(agents, device_id))
+    assert (await said(reader))["type"] == "welcome"
+    return reader, writer
+
+
+async def enrolled(agents: Agents, device_id: str) -> bytes:
+    """What an agent of our own logs in with."""
     hello = {"protocol": 1, "key": base64.urlsafe_b64encode(os.urandom(32)).decode()[:43], "instance": "test"}
     reader, writer = await talk(agents)
     writer.write(line(type="enrol", code=await agents.code(device_id), **hello))
     assert (await said(reader))["type"] == "welcome"
     writer.close()
-    reader, writer = await talk(agents)
-    writer.write(line(type="login", device_id=device_id, **hello))
-    assert (await said(reader))["type"] == "welcome"
-    return reader, writer
+    return line(type="login", device_id=device_id, **hello)
 
 
 def line(**fields: object) -> bytes:

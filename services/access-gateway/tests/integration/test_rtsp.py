@@ -3,9 +3,11 @@
 import asyncio
 import itertools
 import json
+import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import asyncpg
 import av
 import pytest
 from av.error import HTTPForbiddenError, HTTPUnauthorizedError
@@ -17,6 +19,8 @@ from devstack.camera import Camera
 if TYPE_CHECKING:
     from conftest import Events
 
+    from devstack.certificates import Files
+    from devstack.pytest_plugin import Database
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +30,9 @@ STREAMS = {
     "two_way_audio": ("speaker", SPEAKER),
 }
 AT = {"range": "clock=20260301T100000Z-"}
+CHECK_WAITS = """
+    select count(*) from pg_stat_activity where usename = 'access_gateway' and wait_event_type = 'Lock'
+"""
 COMBINATIONS = [set(chosen) for size in range(4) for chosen in itertools.combinations(STREAMS, size)]
 
 
@@ -302,3 +309,37 @@ async def test_a_player_shows_the_picture_with_a_stream_password(site: Site, sec
     other = url.replace("cam-svc", "other-svc")
     with pytest.raises(HTTPUnauthorizedError):
         await asyncio.to_thread(look, other)
+
+
+async def test_a_camera_is_let_go_when_the_person_has_left_before_it_was_reached(
+    site: Site, database: "Database", certificates: "Files"
+) -> None:
+    reached, let_go = asyncio.Event(), asyncio.Event()
+
+    async def camera(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        while await reader.read(65_536):
+            pass
+        let_go.set()
+        writer.close()
+
+    server = await asyncio.start_server(camera, "127.0.0.1", 0)
+    await site.world.camera("cam-1", server.sockets[0].getsockname(), "/ch1/live", "/ch1/recording")
+    await site.world.share("cam-1", "ann", '["live_view"]')
+    trusting = ssl.create_default_context(cafile=certificates.ca)
+    person = await Person.come(site.tls_port, "cam-1-svc", site.issuer.token("ann"), trusting)
+    blocking = await asyncpg.connect(database.dsn())
+    try:
+        await blocking.execute("begin; lock table permissions.share in access exclusive mode")
+        person.send("DESCRIBE", person.url)
+        async with asyncio.timeout(1.5):  # the gateway waits no longer for the database
+            while not await blocking.fetchval(CHECK_WAITS):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        person.vanish()
+    finally:
+        await blocking.close()
+    async with asyncio.timeout(20):
+        await reached.wait()
+        await let_go.wait()
+    await person.leave()
+    server.close()

@@ -24,6 +24,9 @@ class Peer(asyncio.Protocol):
         self._heard: Callable[[bytes], None] | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport.set_protocol(self)
+        if self._transport.is_closing():
+            # It was lost while it was looked up whose it is: that was told to the protocol before this one.
+            self._ended.set_result(None)
 
     async def run(self, heard: Callable[[bytes], None]) -> None:
         """Give each line to ``heard``, which raises MalformedError to end it, until the end."""

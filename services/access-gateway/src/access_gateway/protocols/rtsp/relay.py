@@ -202,6 +202,8 @@ class Relay:
         early, released = client.early(), client.release()
         if isinstance(released, socket.socket):
             await self._loop.connect_accepted_socket(lambda: self._person, released)
+        elif released.is_closing():
+            raise ConnectionResetError("the client is gone")
         else:
             self._person.connection_made(released)
             released.set_protocol(self._person)
