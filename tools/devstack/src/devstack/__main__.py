@@ -307,10 +307,10 @@ def test(
     gates: Annotated[bool, typer.Option(help="Run the linters and the type checker first.")] = True,
 ) -> None:
     """Run the checks, then pytest with the arguments given; without any, all tests side by side."""
-    from devstack.checks import ALL_TESTS, run_checks  # noqa: PLC0415 - only for this verb
+    from devstack.checks import run_checks  # noqa: PLC0415 - only for this verb
 
     fetch_jars()
-    raise typer.Exit(run_checks(PROJECT, context.args or ALL_TESTS, gates=gates, console=console))
+    raise typer.Exit(run_checks(PROJECT, context.args, gates=gates, console=console))
 
 
 @app.command(

@@ -1,5 +1,6 @@
 """``./latchkey test``: the gates, then the tests."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,8 +17,16 @@ from rich.markup import escape
 
 _BIN = Path(sys.executable).parent
 
-ALL_TESTS = (f"--numprocesses={min(4, os.cpu_count() or 1)}", "--dist=loadscope", "--no-loadscope-reorder")
+_ALL_TESTS = (
+    f"--numprocesses={min(4, os.cpu_count() or 1)}",
+    "--dist=loadscope",
+    "--no-loadscope-reorder",
+    "--cache-clear",
+)
 """pytest's arguments for all tests: side by side, as most of them mostly wait. See `pytest_plugin`."""
+
+_MOST_AGAIN = 3
+"""So many failures among all tests may be the machine's; more are a fault. See ADR 0027."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,8 @@ class Outcome:
 def run_checks(project: Path, pytest_arguments: Sequence[str], *, gates: bool, console: Console) -> int:
     """Run every stage, also after a failure; returns the exit code of the first that failed.
 
-    pytest comes last and its closing line is the last one printed.
+    pytest comes last, with all tests when there are no arguments. Up to three that fail beside the others
+    then run again alone; their names close what is printed (ADR 0027). Else pytest's closing line does.
     """
     codes: list[int] = []
     stages: dict[str, Callable[[], Outcome]] = {
@@ -56,9 +66,26 @@ def run_checks(project: Path, pytest_arguments: Sequence[str], *, gates: bool, c
         console.print(f"{mark}  [bold]{name}[/bold]  {escape(outcome.note)} [dim]{seconds:.1f} s[/dim]")
         if outcome.code:
             console.print(escape(outcome.output.rstrip()), soft_wrap=True)
-    console.print(f"[dim]running[/dim]  [bold]pytest[/bold] {escape(' '.join(pytest_arguments))}")
-    codes.append(_pytest(project, pytest_arguments))
+    codes.append(_pytest(project, pytest_arguments or _ALL_TESTS, console))
+    if codes[-1] == _TESTS_FAILED and not pytest_arguments:
+        failed = _last_failed(project)
+        if 0 < len(failed) <= _MOST_AGAIN:
+            codes[-1] = _pytest(project, ["--last-failed", "--last-failed-no-failures=none"], console)
+            still = _last_failed(project)
+            for test in failed:
+                told = "[red]failed twice[/red]" if test in still else "[yellow]passed alone[/yellow]"
+                console.print(f"{told}  {escape(test)}", soft_wrap=True)
     return next((code for code in codes if code), 0)
+
+
+_TESTS_FAILED = 1
+"""What pytest exits with then (its `ExitCode.TESTS_FAILED`)."""
+
+
+def _last_failed(project: Path) -> list[str]:
+    """The tests that failed in the run before; none when something else made it fail."""
+    written = project / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    return list(json.loads(written.read_text())) if written.is_file() else []
 
 
 def _tool(project: Path, name: str, *arguments: str) -> Outcome:
@@ -73,7 +100,8 @@ def _tool(project: Path, name: str, *arguments: str) -> Outcome:
     return Outcome(done.returncode, done.stdout)
 
 
-def _pytest(project: Path, arguments: Sequence[str]) -> int:
+def _pytest(project: Path, arguments: Sequence[str], console: Console) -> int:
+    console.print(f"[dim]running[/dim]  [bold]pytest[/bold] {escape(' '.join(arguments))}")
     with subprocess.Popen([sys.executable, "-m", "pytest", *arguments], cwd=project) as child:
         while True:
             try:

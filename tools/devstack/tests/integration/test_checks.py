@@ -14,8 +14,6 @@ SETTINGS = """\
 [tool.basedpyright]
 include = ["{root}"]
 typeCheckingMode = "strict"
-[tool.pytest.ini_options]
-addopts = "-p no:cacheprovider"
 """
 
 
@@ -87,4 +85,48 @@ def test_gates_that_are_left_out_are_named(project: Path) -> None:
 @pytest.mark.slow
 def test_a_failing_test_is_the_exit_code(project: Path) -> None:
     (project / "code" / "test_module.py").write_text("def test_it():\n    raise ValueError\n")
+    assert run_checks(project, ["-q"], gates=False, console=Console(file=io.StringIO())) == 1
+
+
+FAILS_AT_FIRST = """
+import pathlib
+
+def test_a_race():
+    been = pathlib.Path("been")
+    if not been.exists():
+        been.touch()
+        raise ValueError
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ("", 0, ["passed alone  code/test_race.py::test_a_race"]),
+        (
+            "def test_it():\n    raise ValueError\n",
+            1,
+            ["failed twice  code/test_more.py::test_it", "passed alone  code/test_race.py::test_a_race"],
+        ),
+        ("".join(f"def test_{n}():\n    raise ValueError\n" for n in range(3)), 1, []),
+    ],
+    ids=["passes then", "fails again", "too many"],
+)
+def test_of_all_tests_a_few_that_fail_run_again_alone_and_are_named(
+    project: Path, capfd: pytest.CaptureFixture[str], more: str, code: int, said: list[str]
+) -> None:
+    (project / "code" / "test_race.py").write_text(FAILS_AT_FIRST)
+    (project / "code" / "test_more.py").write_text(more)
+    console = Console(file=sys.stdout, width=100)
+    assert run_checks(project, [], gates=False, console=console) == code
+    printed = capfd.readouterr().out.rstrip().splitlines()
+    assert sorted(line for line in printed if line.startswith(("failed twice", "passed alone"))) == said
+    assert sum(line.startswith("running") for line in printed) == (2 if said else 1)
+    assert any("ValueError" in line for line in printed)
+
+
+@pytest.mark.slow
+def test_chosen_tests_that_fail_do_not_run_again(project: Path) -> None:
+    (project / "code" / "test_race.py").write_text(FAILS_AT_FIRST)
     assert run_checks(project, ["-q"], gates=False, console=Console(file=io.StringIO())) == 1
