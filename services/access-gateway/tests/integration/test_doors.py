@@ -188,11 +188,11 @@ async def test_strangers_have_only_so_long(opened: Opened, certificates: "Files"
 
 
 async def test_who_is_admitted_may_stay(opened: Opened) -> None:
-    port = opened(hello_seconds=0.3)
+    port = opened(hello_seconds=1.0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"hello")
     assert await reader.readexactly(5) == b"hello"
-    await asyncio.sleep(0.6)  # longer than a stranger may
+    await asyncio.sleep(1.3)  # longer than a stranger may
     writer.write(b"still here")
     assert await reader.readexactly(10) == b"still here"
     writer.close()
