@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import _mailpit
 import aiosmtplib
 import asyncpg
 import httpx
@@ -37,6 +36,7 @@ from contracts import codec, topics
 from contracts.directory import AccountSnapshot, ContactSnapshot, DeviceSnapshot
 from contracts.events import ShareRequested
 from contracts.permissions import AllServices, Terms
+from devstack import mailpit
 from devstack.keys import new_internal_key
 from devstack.process import Process, free_port, listens, run_tool
 from notifier.channels.email import build_message, recipient_address
@@ -239,9 +239,9 @@ async def run(mails: int, runs: int) -> dict[str, Any]:
         directory = Path(name)
         servers = Servers(directory)
         servers.start()
-        program = _mailpit.built()
+        program = mailpit.built()
         if program is not None:
-            process, smtp, http = _mailpit.process(program, directory / "mailpit.log")
+            process, smtp, http = mailpit.process(program, directory / "mailpit.log")
             ready = http
         else:
             smtp = ready = free_port()

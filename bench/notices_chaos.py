@@ -21,7 +21,6 @@ from subprocess import Popen
 from typing import Any, Protocol
 from uuid import uuid4
 
-import _mailpit
 import asyncpg
 import httpx
 from _servers import Servers
@@ -31,7 +30,7 @@ from contracts import codec, topics
 from contracts.directory import AccountSnapshot, ContactSnapshot, DeviceSnapshot
 from contracts.events import ShareRequested
 from contracts.permissions import AllServices, Terms
-from devstack import kafka
+from devstack import kafka, mailpit
 from devstack.keys import new_internal_key
 from devstack.process import Process, free_port, listens, run_tool
 from servicekit.kafka import Admin, KafkaError, Producer
@@ -206,7 +205,7 @@ def encoded(data: codec.Message, version: int | None = None) -> bytes:
     return codec.encode(codec.envelope(data, source="chaos", time=datetime.now(UTC), version=version))
 
 
-async def run(mails: int, kills: int, restarts: int, *, mailpit: bool) -> Outcome:
+async def run(mails: int, kills: int, restarts: int, *, real: bool) -> Outcome:
     """Break everything while ``mails`` invitations are told; what came of it."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="latchkey-chaos-") as name:
@@ -214,7 +213,7 @@ async def run(mails: int, kills: int, restarts: int, *, mailpit: bool) -> Outcom
         servers = Servers(directory)
         servers.start()
         try:
-            mail = await _mail_server(servers, directory, mailpit=mailpit)
+            mail = await _mail_server(servers, directory, real=real)
             async with servers.database(tables=False) as (database, connection):
                 chaos = Chaos(servers, servers.cluster.dsn(database, "notifier"), mail, directory)
                 chaos.migrate()
@@ -236,13 +235,13 @@ async def run(mails: int, kills: int, restarts: int, *, mailpit: bool) -> Outcom
     )
 
 
-async def _mail_server(servers: Servers, directory: Path, *, mailpit: bool) -> MailServer:
-    program = _mailpit.built() if mailpit else None
+async def _mail_server(servers: Servers, directory: Path, *, real: bool) -> MailServer:
+    program = mailpit.built() if real else None
     if program is None:
         embedded = Embedded()
         await embedded.start()
         return embedded
-    process, smtp, http = _mailpit.process(program, directory / "mailpit.log", chaos=True)
+    process, smtp, http = mailpit.process(program, directory / "mailpit.log", chaos=True)
     servers.run(process, lambda pid: listens(pid, http))
     server = Mailpit(smtp, http)
     await server.begin()
@@ -325,9 +324,7 @@ def main() -> None:
     parser.add_argument("--broker-restarts", type=int, default=3)
     parser.add_argument("--embedded", action="store_true", help="aiosmtpd in this process, not Mailpit")
     chosen = parser.parse_args()
-    outcome = asyncio.run(
-        run(chosen.mails, chosen.kills, chosen.broker_restarts, mailpit=not chosen.embedded)
-    )
+    outcome = asyncio.run(run(chosen.mails, chosen.kills, chosen.broker_restarts, real=not chosen.embedded))
     print(json.dumps(outcome.__dict__))
     sys.exit(1 if outcome.lost or outcome.outside else 0)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from providers import Browser, Providers, running
 
-from contracts.events import ShareAccepted, ShareRejected, ShareRequested
+from contracts.events import RevokeReason, ShareAccepted, ShareRejected, ShareRequested, ShareRevoked
 from devstack.keys import new_internal_key
 
 if TYPE_CHECKING:
@@ -150,23 +150,61 @@ async def test_quiet_hours_put_off_what_is_no_security_notice_until_they_end(wor
     assert [(row["due_at"], row["state"]) for row in rows] == [(ends, "due")]
 
 
-async def test_an_operator_has_what_failed_tried_again(world: "World") -> None:
-    def redrive(*options: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "notifier", "redrive", *options],
-            env=world.env(), capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout
+def redrive(world: "World", *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "notifier", "redrive", *options],
+        env=world.env(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
 
+
+async def test_an_operator_has_what_failed_tried_again(world: "World") -> None:
     world.mailbox.fail_next(554)
     await world.start()
     bob = await world.contact("bob@example.com")
     await world.invite(bob)
     code = (await world.settled(bob, "failed"))["code"]
-    assert redrive("--code", "MAIL_REFUSED_BY_NOBODY") == "Nothing has failed.\n"
-    assert redrive("--dry-run") == f"1 by email: {code}\n"
+    assert redrive(world, "--code", "MAIL_REFUSED_BY_NOBODY") == "Nothing has failed.\n"
+    assert redrive(world, "--dry-run") == f"1 by email: {code}\n"
     assert (await world.settled(bob, "failed"))["code"] == code
-    assert redrive("--code", code) == f"1 by email: {code}\n1 are due again.\n"
+    assert redrive(world, "--code", code) == f"1 by email: {code}\n1 are due again.\n"
     await world.mails("bob@example.com")
     await world.settled(bob, "sent")
-    assert redrive() == "Nothing has failed.\n"
+    assert redrive(world) == "Nothing has failed.\n"
+
+
+async def test_what_is_tried_again_is_looked_at_again(world: "World", providers: Providers) -> None:
+    """A push goes out at once; the mail about the same invitation, which is taken back meanwhile, never."""
+    account = world.directory / "account.json"
+    account.write_text(providers.service_account())
+    one = await world.start(fcm_account_file=account, fcm_url=providers.url)
+    await subscribed(world, one, {"fcm_token": "token-of-bobs-app"})
+    world.mailbox.fail_next(554)
+    providers.answers.append((400, {}, None))
+    bob = await world.contact("bob@example.com")
+    event = await world.invite(bob)
+
+    async def states() -> list[tuple[str, str]]:
+        rows = [row for row in await world.deliveries(bob) if row["template"] == "invitation"]
+        return [(row["channel"], row["state"]) for row in rows]
+
+    async def come_to(email: str, fcm: str) -> None:
+        async def there() -> bool:
+            return await states() == [("email", email), ("fcm", fcm)]
+
+        await world.until(there)
+
+    await come_to("failed", "failed")
+    told = redrive(world, "--code", "FCM_REFUSED")
+    assert told == "1 by fcm: FCM_REFUSED\n1 are due again.\n"
+    assert len(await providers.until(2, "/v1/projects/")) == 2
+    await come_to("failed", "sent")
+    await world.event(ShareRevoked(**_about(event), reason=RevokeReason.BY_OWNER))
+
+    async def taken_back() -> bool:
+        return await world.pool.fetchval("select state from notifier.invitation") == "ended"
+
+    await world.until(taken_back)
+    assert redrive(world) == "1 by email: RECIPIENT_REFUSED\n1 are due again.\n"
+    await come_to("superseded", "sent")
+    assert not any("wants" in mail.subject for mail in world.mailbox.messages("bob@example.com"))
