@@ -26,12 +26,18 @@ import _ "github.com/axllent/mailpit"
 """
 
 
+def kept() -> Path:
+    """Where the program lies once it is built."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return cache / "latchkey" / f"mailpit-{VERSION}" / "mailpit"
+
+
 def built() -> Path | None:
     """The program, built if need be (a minute); None without Go or when it cannot be built."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "latchkey" / f"mailpit-{VERSION}"
-    program = cache / "mailpit"
+    program = kept()
     if program.exists():
         return program
+    cache = program.parent
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         return None
