@@ -1,5 +1,6 @@
 """docker-compose.yml, Dockerfile and .env say what docs/ops/containers.md promises; no Docker is needed."""
 
+import json
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -105,6 +106,27 @@ def test_there_are_two_of_each_service() -> None:
     assert {f"{name}-2" for name in pairs} <= ours
     targets = re.findall(r"[\w-]+:8000", (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     assert sorted(targets) == sorted(f"{name}-{number}:8000" for name in pairs for number in (1, 2))
+
+
+def test_the_dashboard_asks_for_what_is_measured() -> None:
+    sources = (
+        path.read_text() for group in ("libs", "services") for path in ROOT.glob(f"{group}/*/src/**/*.py")
+    )
+    made = {
+        name for text in sources for name in re.findall(r'\b(?:Counter|Gauge|Histogram)\(\s*"(\w+)"', text)
+    }
+    made |= {f"{name}_bucket" for name in made} | {"up", "process_resident_memory_bytes"}
+    grafana = ROOT / "deploy" / "grafana"
+    source = yaml.safe_load((grafana / "datasources" / "prometheus.yaml").read_text())["datasources"][0][
+        "uid"
+    ]
+    panels = json.loads((grafana / "dashboards" / "latchkey.json").read_text())["panels"]
+    for panel in (panel for panel in panels if panel["type"] != "row"):
+        assert panel["datasource"]["uid"] == source, panel["title"]
+        for target in panel["targets"]:
+            asked = set(re.findall(r"\b\w+(?:_total|_bucket|_seconds|_bytes)\b", target["expr"]))
+            asked |= set(re.findall(r"\(([a-z]+(?:_[a-z]+)+)\b", target["expr"])) - {"histogram_quantile"}
+            assert asked <= made, f"{panel['title']}: {asked - made}"
 
 
 def test_secrets_are_files_of_their_own_containers() -> None:
