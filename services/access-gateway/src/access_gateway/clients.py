@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from access_gateway.relay import RESET, reset
+from access_gateway.relay import reset, reset_transport
 from access_gateway.targets import Address
 
 CHUNK = 64 * 1024
@@ -154,10 +154,8 @@ class TransportClient(Client):
         return self._transport
 
     def reset(self) -> None:
-        if not self._released and not self._transport.is_closing():
-            sock: socket.socket = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self._transport.abort()
+        if not self._released:
+            reset_transport(self._transport)
 
     async def end_sending(self) -> None:
         # TLS as asyncio has it knows no half-close: after `close` nothing is read any more.

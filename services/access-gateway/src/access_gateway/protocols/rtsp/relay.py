@@ -21,7 +21,7 @@ from access_gateway.policy import ServiceAccess
 from access_gateway.protocols.rtsp.conversation import Conversation, Forward
 from access_gateway.protocols.rtsp.messages import MalformedError, Reader, Request, Response
 from access_gateway.protocols.rtsp.rules import CODE_HEADER, NotDoneError
-from access_gateway.relay import RESET, tune
+from access_gateway.relay import reset_transport, tune
 from contracts.events import CutReason
 from servicekit.logging import get_logger
 
@@ -110,9 +110,7 @@ class _Side(asyncio.Protocol):
     def reset(self) -> None:
         """Close at once; what is not delivered is dropped."""
         if self.transport is not None and not self.lost:
-            sock: socket.socket = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.transport.abort()
+            reset_transport(self.transport)
 
     @property
     def stalled(self) -> bool:
