@@ -119,8 +119,10 @@ class _Side(asyncio.Protocol):
             return False
         if self.transport.get_write_buffer_size():
             return True
+        sock: socket.socket | None = self.transport.get_extra_info("socket")
+        if sock is None:  # lost, in TLS a step before it is told
+            return False
         waiting = array.array("i", [0])
-        sock: socket.socket = self.transport.get_extra_info("socket")
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, waiting)
         return waiting[0] > _STALLED_BYTES
 
