@@ -681,3 +681,32 @@ async def test_a_session_needs_no_dialling_back_when_one_waits_ready(
     assert await asyncio.wait_for(client_reader.read(), 20) == b"bye"
     for each in (client, writer):
         each.close()
+
+
+async def test_the_end_of_what_a_client_sends_is_told_where_the_agent_listens_now(
+    world: "World", devices: "Devices", agents: Agents
+) -> None:
+    """An agent that comes again, before the loss of its way is noticed, keeps its sessions."""
+    service_id = await world.device("dev-1", await devices.echo())
+    login = await enrolled(agents, "dev-1")
+    reader, writer = await talk(agents)
+    writer.write(login)
+    assert (await said(reader))["type"] == "welcome"
+    token = (await said(reader))["token"]
+    data_reader, data = await talk(agents)
+    data.write(line(type="data", token=token))
+    opened = await agents.gateway.open("owner", service_id)
+    _, client = await agents.gateway.connect(opened["port"])
+    assert (await said(data_reader))["type"] == "dial"
+    data.write(line(type="ready"))
+    client.write(b"all")
+    assert await asyncio.wait_for(data_reader.readexactly(3), 20) == b"all"
+    again_reader, again = await talk(agents)
+    again.write(login)
+    assert (await said(again_reader))["type"] == "welcome"
+    client.write_eof()
+    while (told := await said(again_reader))["type"] != "end":
+        pass
+    assert (told["token"], told["bytes"]) == (token, 3)
+    for each in (client, data, again, writer):
+        each.close()

@@ -75,6 +75,8 @@ class Hub:
         if before is not None and before.instance == instance:
             # The same agent on another way, or back before its loss was noticed: its sessions go on.
             agent.carrying, before.carrying = before.carrying, set()
+            for connection in agent.carrying:
+                connection.control = control
             self.drop(before, Refused.REPLACED)
         elif before is not None:
             self.drop(before, Refused.EVICTED)

@@ -109,6 +109,6 @@ class AgentDoor:
         if agent is None:
             raise _RefusedError(Refused.REFUSED)
         client.admit()
-        peer = DataPeer(client, lines, lambda count: agent.control.send(protocol.end(token, count)))
+        peer = DataPeer(client, lines, agent.control, token)
         self._hub.arrived(agent, peer)
         await peer.run(peer.answered)
