@@ -10,13 +10,14 @@ import socket
 import ssl
 import stat
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 
+from access_gateway.agents.store import AgentStore
 from contracts import codec, topics
 from contracts.directory import PresenceSnapshot
 from servicekit.kafka import Admin, Consumer, Partition
@@ -710,3 +711,30 @@ async def test_the_end_of_what_a_client_sends_is_told_where_the_agent_listens_no
     assert (told["token"], told["bytes"]) == (token, 3)
     for each in (client, data, again, writer):
         each.close()
+
+
+async def test_an_agent_that_is_removed_while_it_is_judged_is_judged_again(
+    world: "World", devices: "Devices", agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the database has answered is true of the time before; and the answer is on its way for a while."""
+    await world.device("dev-1", await devices.echo())
+    agent = await agents.enrolled("agent", "dev-1")
+    answered, removed, judge, forget = asyncio.Event(), asyncio.Event(), AgentStore.judge, AgentStore.forget
+
+    async def slowly(store: AgentStore, devices: Collection[str]) -> Any:
+        found = await judge(store, devices)
+        answered.set()
+        await removed.wait()
+        return found
+
+    def told(store: AgentStore, device_id: str) -> None:
+        forget(store, device_id)
+        removed.set()
+
+    monkeypatch.setattr(AgentStore, "judge", slowly)
+    await world.revoke("dev-1")
+    async with asyncio.timeout(20):
+        await answered.wait()
+    monkeypatch.setattr(AgentStore, "forget", told)
+    assert await agents.remove("dev-1") == 204
+    assert await agent.exits() == 3
