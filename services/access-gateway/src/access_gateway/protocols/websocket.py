@@ -62,7 +62,10 @@ class WebSocket:
         Raises:
             ApiError: before the handshake is done; after it, the close code tells.
         """
-        target = urlsplit(head.target)
+        try:
+            target = urlsplit(head.target)
+        except ValueError:
+            raise BadRequestError("The target of this request is no address.") from None
         if not target.path.startswith(_PATH) and target.path != framed.PATH:
             raise ApiError("NOT_FOUND", 404, f"WebSockets are at {_PATH}<service_id> and {framed.PATH}.")
         origin = head.one("origin")
