@@ -706,8 +706,9 @@ async def test_the_end_of_what_a_client_sends_is_told_where_the_agent_listens_no
     again.write(login)
     assert (await said(again_reader))["type"] == "welcome"
     client.write_eof()
-    while (told := await said(again_reader))["type"] != "end":
-        pass
+    async with asyncio.timeout(10):
+        while (told := await said(again_reader))["type"] != "end":
+            pass
     assert (told["token"], told["bytes"]) == (token, 3)
     for each in (client, data, again, writer):
         each.close()
@@ -738,3 +739,36 @@ async def test_an_agent_that_is_removed_while_it_is_judged_is_judged_again(
     monkeypatch.setattr(AgentStore, "forget", told)
     assert await agents.remove("dev-1") == 204
     assert await agent.exits() == 3
+
+
+async def test_an_agent_that_is_removed_while_it_logs_in_is_sent_away(
+    world: "World", devices: "Devices", agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.device("dev-1", await devices.echo())
+    login = await enrolled(agents, "dev-1")
+    answered, looked, log_in, judge = asyncio.Event(), asyncio.Event(), AgentStore.log_in, AgentStore.judge
+
+    async def slowly(store: AgentStore, device_id: str, key: str) -> Any:
+        found = await log_in(store, device_id, key)
+        answered.set()
+        await looked.wait()
+        return found
+
+    async def judged(store: AgentStore, devices: Collection[str]) -> Any:
+        found = await judge(store, devices)
+        if answered.is_set():  # who is told of the removal looks, and finds nobody to send away
+            looked.set()
+        return found
+
+    monkeypatch.setattr(AgentStore, "log_in", slowly)
+    monkeypatch.setattr(AgentStore, "judge", judged)
+    reader, writer = await talk(agents)
+    writer.write(login)
+    async with asyncio.timeout(20):
+        await answered.wait()
+    assert await agents.remove("dev-1") == 204
+    async with asyncio.timeout(20):
+        while (last := await said(reader))["type"] != "refused":
+            pass
+    assert last["code"] == "REFUSED"
+    writer.close()

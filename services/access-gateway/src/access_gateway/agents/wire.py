@@ -27,12 +27,20 @@ class _RefusedError(Exception):
 
 
 class AgentDoor:
-    """Serves the connections that agents make. ``gateways`` tells where agents can log in now."""
+    """Serves the connections that agents make. ``gateways`` tells where agents can log in now; ``doubt`` has
+    an agent that is logged in judged again.
+    """
 
     def __init__(
-        self, hub: Hub, store: AgentStore, *, gateway_id: str, gateways: Callable[[], Sequence[str]]
+        self,
+        hub: Hub,
+        store: AgentStore,
+        *,
+        gateway_id: str,
+        gateways: Callable[[], Sequence[str]],
+        doubt: Callable[[str], None],
     ) -> None:
-        self._hub, self._store = hub, store
+        self._hub, self._store, self._doubt = hub, store, doubt
         self._gateway_id, self._gateways = gateway_id, gateways
         self._limiter = RefusalLimiter(burst=10)
 
@@ -92,6 +100,7 @@ class AgentDoor:
         control = Peer(client, lines)
         control.send(welcome)
         agent = self._hub.log_in(enrolment, hello.instance, control)
+        self._doubt(agent.device_id)  # what changed while the answer was on its way found nobody logged in
         self._hub.refill(agent)
 
         def heard(line: bytes) -> None:
