@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import cast
 
 from access_gateway.relay import reset, reset_transport
-from access_gateway.targets import Address
+from access_gateway.targets import Address, origin
 
 CHUNK = 64 * 1024
 _LINGER_SECONDS = 1.0
@@ -34,6 +34,11 @@ class Client(ABC):
         self._unread: deque[bytes] = deque()
         self._on_admit: Callable[[], None] | None = None
         self._released = False
+
+    @property
+    def origin(self) -> str:
+        """By what he is known where refusals are limited."""
+        return origin(self.source)
 
     @property
     def released(self) -> bool:

@@ -48,7 +48,7 @@ class AgentDoor:
         """One connection, from its first line to its end. Until it is admitted, the door limits its time."""
         try:
             # Before anything is looked up: guessing is slow, however many connections it uses.
-            if wait := self._limiter.blocked_for(str(client.source), time.monotonic()):
+            if wait := self._limiter.blocked_for(client.origin, time.monotonic()):
                 raise _RefusedError(Refused.RATE_LIMITED, wait)
             lines = Lines()
             match await self._first(client, lines):
@@ -74,7 +74,7 @@ class AgentDoor:
     async def _refuse(self, client: TlsClient, error: _RefusedError) -> None:
         metrics.AGENTS_REFUSED.labels(reason=error.code.value).inc()
         if error.code in {Refused.REFUSED, Refused.MALFORMED}:
-            await asyncio.sleep(self._limiter.refused(str(client.source), time.monotonic()))
+            await asyncio.sleep(self._limiter.refused(client.origin, time.monotonic()))
         await client.send(protocol.refusal(error.code, error.retry_seconds))
         await client.close()
 

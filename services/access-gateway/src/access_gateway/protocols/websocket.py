@@ -95,7 +95,7 @@ class WebSocket:
     async def _relay(self, client: Client, request: AccessRequest) -> None:
         bridge = Bridge(idle_seconds=self._idle_seconds)
         connection = self._gateway.connection(
-            request, way=WAY, source=str(client.source), cut=lambda reason: bridge.cut(*_CUT[reason])
+            request, way=WAY, source=client.origin, cut=lambda reason: bridge.cut(*_CUT[reason])
         )
         async with connection:
             with self._reception.seat(connection):
