@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import socket
 import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from rtsp_client import LIVE, REPLAY, SPEAKER, Person
 from rtsp_site import Site
 
 from access_gateway.clients import TlsClient
+from access_gateway.connections import Connection
 from contracts.events import CutReason
 from devstack.camera import Camera
 
@@ -382,3 +384,25 @@ async def test_a_cut_in_the_moment_in_which_a_person_is_lost_harms_nobody_else(
     async with asyncio.timeout(20):
         await cut
     await person.leave()
+
+
+async def test_a_camera_that_closes_before_the_person_is_joined_to_it_is_told_of(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that is full. Whoever asked has his answer, like anybody whose camera fails later."""
+    dial = Connection.dial
+
+    async def dialled(connection: Connection) -> socket.socket:
+        device = await dial(connection)
+        camera, _ = listener.accept()
+        camera.close()
+        return device
+
+    monkeypatch.setattr(Connection, "dial", dialled)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await site.world.camera("cam-1", listener.getsockname(), "/ch1/live", "/ch1/recording")
+        await site.world.share("cam-1", "ann", '["live_view"]')
+        person = await site.person("cam-1")
+        answer = await person.ask("DESCRIBE")
+        assert (answer.status, answer.one("latchkey-code")) == (502, "CAMERA_FAILED")
+        await person.ended()

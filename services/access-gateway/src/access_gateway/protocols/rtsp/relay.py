@@ -55,16 +55,21 @@ class _Side(asyncio.Protocol):
         self.bytes = 0
         self._full = False
         self._held = False
+        self._unsent = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+        if self._unsent:
+            self.write(self._unsent)
 
     def data_received(self, data: bytes) -> None:
         self._relay.read(self, data)
 
     def write(self, data: bytes) -> None:
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is None:
+            self._unsent += data  # last words, if the other side is gone before this one is there
+        elif not self.transport.is_closing():
             self.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -211,8 +216,8 @@ class Relay:
             self.read(self._person, early)
         self._person.regulate()
         if self._over:  # before there was anybody to tell
-            self._person.reset()
-            self._camera.reset()
+            self._person.close()
+            self._camera.close()
 
     # -- what comes in --------------------------------------------------------------------------------------
 
