@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from fastapi import Request
@@ -170,7 +170,7 @@ class OidcVerifier:
             if not self._knows(key_id) and time.monotonic() >= self._not_before:
                 self._not_before = time.monotonic() + _RETRY_SECONDS
                 document = await self._get((await self.discovery()).jwks_uri)
-                self._keys = KeySet.import_key_set(KeySetSerialization(keys=document["keys"]))
+                self._keys = _key_set(document)
                 self._not_before = time.monotonic() + _REFETCH_SECONDS
         if self._keys is None:
             raise _unavailable()
@@ -187,6 +187,24 @@ class OidcVerifier:
         except (httpx.HTTPError, ValueError) as error:
             log.warning("issuer_unreachable", error=type(error).__name__)
             raise _unavailable() from None
+
+
+def _key_set(document: Mapping[str, Any]) -> KeySet:
+    """The keys of an issuer; those of kinds that are not known here are left out (RFC 7517, section 5).
+
+    Raises:
+        ApiError: ``UNAVAILABLE``, when there is none.
+    """
+    published, found = document.get("keys"), KeySet([])
+    for key in cast("list[Any]", published) if isinstance(published, list) else []:
+        try:
+            found.keys += KeySet.import_key_set(KeySetSerialization(keys=[key])).keys
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            log.info("issuer_key_left_out", error=type(error).__name__)
+    if not found.keys:
+        log.warning("issuer_without_keys")
+        raise _unavailable()
+    return found
 
 
 def _unavailable() -> ApiError:

@@ -96,6 +96,7 @@ class FakeIssuer:
 
     def __init__(self) -> None:
         self.keys, self.asked, self.up = [KEY], 0, True
+        self.others: list[object] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if not self.up:
@@ -104,7 +105,8 @@ class FakeIssuer:
             urls = {name: f"{ISSUER}/x" for name in ("authorization_endpoint", "token_endpoint")}
             return httpx.Response(200, json={"issuer": ISSUER, "jwks_uri": f"{ISSUER}/jwks", **urls})
         self.asked += 1
-        return httpx.Response(200, json={"keys": [key.as_dict(private=False) for key in self.keys]})
+        keys = [*self.others, *(key.as_dict(private=False) for key in self.keys)]
+        return httpx.Response(200, json={"keys": keys})
 
 
 @pytest.fixture
@@ -124,6 +126,30 @@ async def test_an_issuers_token_is_read_and_its_keys_are_fetched_once(
         with pytest.raises(ApiError):
             await verifier.verify(signed(OTHER, iss=ISSUER, aud="latchkey"))
     assert fake.asked == 1
+
+
+async def test_keys_of_kinds_that_are_not_known_here_keep_nobody_out(
+    issuer: tuple[FakeIssuer, OidcVerifier],
+) -> None:
+    """An issuer publishes keys for others too, and those of a new kind before anybody uses them."""
+    fake, verifier = issuer
+    fake.others = [
+        {"kty": "EC", "crv": "BP-256", "kid": "curve", "x": "AA", "y": "AA"},
+        {"kty": "new", "kid": "kind"},
+        {"kty": "RSA", "kid": "spoilt"},
+        "no key at all",
+    ]
+    assert (await verifier.verify(signed(KEY, iss=ISSUER, aud="latchkey")))["sub"] == "acc-1"
+
+
+async def test_an_issuer_that_publishes_no_keys_is_no_refusal_of_the_token() -> None:
+    urls = {name: f"{ISSUER}/x" for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")}
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, json={"issuer": ISSUER, **urls}))
+    async with httpx.AsyncClient(transport=answer) as client:
+        verifier = OidcVerifier(issuer=ISSUER, audience="latchkey", algorithms=["ES256"], client=client)
+        with pytest.raises(ApiError) as refusal:
+            await verifier.verify(signed(KEY, iss=ISSUER, aud="latchkey"))
+    assert (refusal.value.status, refusal.value.code) == (503, "UNAVAILABLE")
 
 
 async def test_an_issuer_is_asked_where_it_can_be_reached_from_here() -> None:

@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from access_gateway.relay import RESET, reset
-from access_gateway.targets import Address
+from access_gateway.relay import reset, reset_transport
+from access_gateway.targets import Address, origin
 
 CHUNK = 64 * 1024
 _LINGER_SECONDS = 1.0
@@ -34,6 +34,11 @@ class Client(ABC):
         self._unread: deque[bytes] = deque()
         self._on_admit: Callable[[], None] | None = None
         self._released = False
+
+    @property
+    def origin(self) -> str:
+        """By what he is known where refusals are limited."""
+        return origin(self.source)
 
     @property
     def released(self) -> bool:
@@ -154,10 +159,8 @@ class TransportClient(Client):
         return self._transport
 
     def reset(self) -> None:
-        if not self._released and not self._transport.is_closing():
-            sock: socket.socket = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self._transport.abort()
+        if not self._released:
+            reset_transport(self._transport)
 
     async def end_sending(self) -> None:
         # TLS as asyncio has it knows no half-close: after `close` nothing is read any more.

@@ -165,12 +165,15 @@ class Connection:
         target = warrant.target()
         if target is None:
             return False
+        try:
+            self._session = dial(
+                means.engine, client, target, means.limits, seconds=means.settings.connect_seconds, owner=self
+            )
+        except OSError:  # no more files
+            return False
         means.journal.decided(warrant.forms, self.text_id, age)
         self._warrant, self._forms, self._over = warrant, warrant.forms, over
         self._register(warrant.access, warrant.permission)
-        self._session = dial(
-            means.engine, client, target, means.limits, seconds=means.settings.connect_seconds, owner=self
-        )
         return True
 
     def on_connected(self) -> None:

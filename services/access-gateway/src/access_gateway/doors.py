@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv6Address, ip_network
 
 from access_gateway import metrics
 from access_gateway.clients import Client, PlainClient, TlsClient
 from access_gateway.relay import reset, tune
-from access_gateway.targets import Address, plain_address
+from access_gateway.targets import Address, origin, plain_address
 from access_gateway.tls import Certificate
 from servicekit.logging import get_logger
 
@@ -74,13 +73,6 @@ class Crowd:
     def leave(self) -> None:
         """One whom `admit` was called for is gone."""
         self._inside -= 1
-
-
-def crowd_key(source: Address) -> str:
-    """What counts as one source: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from."""
-    if isinstance(source, IPv6Address):
-        return str(ip_network((source, 64), strict=False))
-    return str(source)
 
 
 class Listener:
@@ -160,7 +152,7 @@ class Door:
             await asyncio.wait(set(self._tasks))
 
     def _enter(self, sock: socket.socket, source: Address) -> None:
-        key = crowd_key(source)
+        key = origin(source)
         why = self._crowd.enter(key)
         if why is not None:
             self._turned_away(why)

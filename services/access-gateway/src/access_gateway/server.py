@@ -57,7 +57,7 @@ class Gateway:
     ) -> Connection:
         """A connection for this request; nothing has been decided yet.
 
-        ``way`` is by what it came in, ``source`` the client's address (for limits only; it is not logged).
+        ``way`` is by what it came in, ``source`` the client's origin (for limits only; it is not logged).
         """
         return Connection(self._means, request, way=way, source=source, cut=cut)
 

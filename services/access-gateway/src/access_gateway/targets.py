@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from access_gateway.policy import ServiceAccess
@@ -38,6 +38,13 @@ def plain_address(text: str) -> Address:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def origin(source: Address) -> str:
+    """What counts as one source: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from."""
+    if isinstance(source, IPv6Address):
+        return str(ip_network((source, 64), strict=False))
+    return str(source)
 
 
 def may_dial(address: Address, networks: Sequence[Network]) -> bool:

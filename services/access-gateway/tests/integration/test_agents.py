@@ -10,13 +10,14 @@ import socket
 import ssl
 import stat
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 
+from access_gateway.agents.store import AgentStore
 from contracts import codec, topics
 from contracts.directory import PresenceSnapshot
 from servicekit.kafka import Admin, Consumer, Partition
@@ -681,3 +682,93 @@ async def test_a_session_needs_no_dialling_back_when_one_waits_ready(
     assert await asyncio.wait_for(client_reader.read(), 20) == b"bye"
     for each in (client, writer):
         each.close()
+
+
+async def test_the_end_of_what_a_client_sends_is_told_where_the_agent_listens_now(
+    world: "World", devices: "Devices", agents: Agents
+) -> None:
+    """An agent that comes again, before the loss of its way is noticed, keeps its sessions."""
+    service_id = await world.device("dev-1", await devices.echo())
+    login = await enrolled(agents, "dev-1")
+    reader, writer = await talk(agents)
+    writer.write(login)
+    assert (await said(reader))["type"] == "welcome"
+    token = (await said(reader))["token"]
+    data_reader, data = await talk(agents)
+    data.write(line(type="data", token=token))
+    opened = await agents.gateway.open("owner", service_id)
+    _, client = await agents.gateway.connect(opened["port"])
+    assert (await said(data_reader))["type"] == "dial"
+    data.write(line(type="ready"))
+    client.write(b"all")
+    assert await asyncio.wait_for(data_reader.readexactly(3), 20) == b"all"
+    again_reader, again = await talk(agents)
+    again.write(login)
+    assert (await said(again_reader))["type"] == "welcome"
+    client.write_eof()
+    async with asyncio.timeout(10):
+        while (told := await said(again_reader))["type"] != "end":
+            pass
+    assert (told["token"], told["bytes"]) == (token, 3)
+    for each in (client, data, again, writer):
+        each.close()
+
+
+async def test_an_agent_that_is_removed_while_it_is_judged_is_judged_again(
+    world: "World", devices: "Devices", agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the database has answered is true of the time before; and the answer is on its way for a while."""
+    await world.device("dev-1", await devices.echo())
+    agent = await agents.enrolled("agent", "dev-1")
+    answered, removed, judge, forget = asyncio.Event(), asyncio.Event(), AgentStore.judge, AgentStore.forget
+
+    async def slowly(store: AgentStore, devices: Collection[str]) -> Any:
+        found = await judge(store, devices)
+        answered.set()
+        await removed.wait()
+        return found
+
+    def told(store: AgentStore, device_id: str) -> None:
+        forget(store, device_id)
+        removed.set()
+
+    monkeypatch.setattr(AgentStore, "judge", slowly)
+    await world.revoke("dev-1")
+    async with asyncio.timeout(20):
+        await answered.wait()
+    monkeypatch.setattr(AgentStore, "forget", told)
+    assert await agents.remove("dev-1") == 204
+    assert await agent.exits() == 3
+
+
+async def test_an_agent_that_is_removed_while_it_logs_in_is_sent_away(
+    world: "World", devices: "Devices", agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.device("dev-1", await devices.echo())
+    login = await enrolled(agents, "dev-1")
+    answered, looked, log_in, judge = asyncio.Event(), asyncio.Event(), AgentStore.log_in, AgentStore.judge
+
+    async def slowly(store: AgentStore, device_id: str, key: str) -> Any:
+        found = await log_in(store, device_id, key)
+        answered.set()
+        await looked.wait()
+        return found
+
+    async def judged(store: AgentStore, devices: Collection[str]) -> Any:
+        found = await judge(store, devices)
+        if answered.is_set():  # who is told of the removal looks, and finds nobody to send away
+            looked.set()
+        return found
+
+    monkeypatch.setattr(AgentStore, "log_in", slowly)
+    monkeypatch.setattr(AgentStore, "judge", judged)
+    reader, writer = await talk(agents)
+    writer.write(login)
+    async with asyncio.timeout(20):
+        await answered.wait()
+    assert await agents.remove("dev-1") == 204
+    async with asyncio.timeout(20):
+        while (last := await said(reader))["type"] != "refused":
+            pass
+    assert last["code"] == "REFUSED"
+    writer.close()

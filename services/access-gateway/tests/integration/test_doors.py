@@ -231,3 +231,34 @@ async def test_when_all_places_are_taken_nobody_comes_in(opened: Opened) -> None
     writer.close()
     await until_empty(opened.crowd)
     assert await says(port, b"hello") == b"hello"
+
+
+async def test_who_does_not_answer_the_end_is_not_kept(opened: Opened, certificates: "Files") -> None:
+    """He has had his answer; TLS itself would wait half a minute for his own end, and no limit counts him."""
+
+    async def turns_away(client: Client) -> None:
+        await client.receive()
+        await client.send(b"no")
+        await client.close()
+
+    door = Door(
+        "test",
+        ("127.0.0.1", 0),
+        turns_away,
+        crowd=opened.crowd,
+        hello_seconds=20.0,
+        certificate=Certificate(certificates.certificate, certificates.key),
+    )
+    with socket.create_connection(("127.0.0.1", door.port)) as below:
+
+        def told() -> bytes:
+            with trusting(certificates).wrap_socket(below.dup(), server_hostname="localhost") as stranger:
+                stranger.sendall(b"may I?")
+                return stranger.recv(16) + stranger.recv(16)
+
+        assert await asyncio.to_thread(told) == b"no"
+        below.setblocking(False)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.get_running_loop().sock_recv(below, 16) == b""
+    await door.close()

@@ -1,6 +1,7 @@
 """What a caller and a client see: opening, using and closing a port."""
 
 import asyncio
+import errno
 import hashlib
 import random
 from typing import TYPE_CHECKING
@@ -311,3 +312,25 @@ async def test_two_hundred_connections_leave_no_file_open(
     async with asyncio.timeout(15):
         while files() > before:  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(0.02)
+
+
+async def test_a_connection_for_which_there_is_no_file_left_disturbs_nobody(
+    world: "World", devices: "Devices", gateways: "Gateways", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the ordinary way, where files may be free again, or is refused there."""
+    gateway = await gateways.start()
+    service_id = await world.device("dev-1", await devices.echo())
+    opened = await gateway.open("owner", service_id)
+    asked: list[object] = []
+
+    def full(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("access_gateway.connections.dial", full)
+    client = await gateway.connect(opened["port"])
+    assert await echoed(*client)
+    assert asked
+    client[1].close()
+    await gateway.reaches("gateway_open_connections", 0)
+    assert len(gateway.app.holdings.all()) == 1  # the port itself

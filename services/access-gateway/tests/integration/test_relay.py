@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from access_gateway.relay import End, Engine, Limits, Session, adopt, reset
+from access_gateway.relay import End, Engine, Limits, Session, adopt, dial, reset
 
 SMALL = 32 * 1024
 MEGABYTE = 1 << 20
@@ -460,3 +460,34 @@ async def test_a_device_that_closes_after_its_last_word_has_said_it(wires: Wires
         await reading
     assert bytes(received) == said
     assert await wire.session.wait() is End.CLOSED
+
+
+class Served:
+    """Whoever has a session dialled."""
+
+    def __init__(self) -> None:
+        self.over: asyncio.Future[End | None] = asyncio.get_running_loop().create_future()
+
+    def on_connected(self) -> None:
+        """See `Owner`."""
+
+    def on_end(self, session: Session) -> None:
+        """See `Owner`."""
+        self.over.set_result(session.end)
+
+
+async def test_a_device_that_has_closed_before_the_loop_sees_it_connected_is_not_waited_for() -> None:
+    """As one does that is full, while the gateway is busy: its word, and its end, are there at once."""
+    engine = Engine()
+    client, inner = tcp_pair()
+    with engine.running(), client, socket.create_server(("127.0.0.1", 0)) as listener:
+        owner = Served()
+        target = socket.AF_INET, listener.getsockname()
+        session = dial(engine, inner, target, PATIENT, seconds=10, owner=owner)
+        device, _ = listener.accept()
+        device.sendall(b"too many connections")
+        device.close()
+        assert await read_all(client) == b"too many connections"
+        client.close()
+        assert await ended(session) is End.CLOSED
+        assert await owner.over is End.CLOSED

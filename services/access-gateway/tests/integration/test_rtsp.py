@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import socket
 import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ from av.error import HTTPForbiddenError, HTTPUnauthorizedError
 from rtsp_client import LIVE, REPLAY, SPEAKER, Person
 from rtsp_site import Site
 
+from access_gateway.clients import TlsClient
+from access_gateway.connections import Connection
+from contracts.events import CutReason
 from devstack.camera import Camera
 
 if TYPE_CHECKING:
@@ -343,3 +347,62 @@ async def test_a_camera_is_let_go_when_the_person_has_left_before_it_was_reached
         await let_go.wait()
     await person.leave()
     server.close()
+
+
+async def test_a_cut_in_the_moment_in_which_a_person_is_lost_harms_nobody_else(
+    site: Site, certificates: "Files", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TLS connection is lost a step before its protocol is told. Whoever cuts then goes on to the next."""
+    released, release = list[asyncio.Transport](), TlsClient.release
+
+    def kept(client: TlsClient) -> asyncio.Transport:
+        released.append(release(client))
+        return released[-1]
+
+    monkeypatch.setattr(TlsClient, "release", kept)
+    await site.camera("cam-1", {"live_view"})
+    trusting = ssl.create_default_context(cafile=certificates.ca)
+    person = await Person.come(site.tls_port, "cam-1-svc", site.issuer.token("ann"), trusting)
+    assert await person.play("live", LIVE) == 200
+    (held,) = site.gateway.app.holdings.all()
+    loop = asyncio.get_running_loop()
+    cut: asyncio.Future[None] = loop.create_future()
+
+    def cut_when_lost() -> None:  # looks between all steps
+        if released[0].get_extra_info("socket") is not None:
+            loop.call_soon(cut_when_lost)
+            return
+        try:
+            held.end(CutReason.STALE)
+        except Exception as error:
+            cut.set_exception(error)
+        else:
+            cut.set_result(None)
+
+    cut_when_lost()
+    person.vanish()
+    async with asyncio.timeout(20):
+        await cut
+    await person.leave()
+
+
+async def test_a_camera_that_closes_before_the_person_is_joined_to_it_is_told_of(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that is full. Whoever asked has his answer, like anybody whose camera fails later."""
+    dial = Connection.dial
+
+    async def dialled(connection: Connection) -> socket.socket:
+        device = await dial(connection)
+        camera, _ = listener.accept()
+        camera.close()
+        return device
+
+    monkeypatch.setattr(Connection, "dial", dialled)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await site.world.camera("cam-1", listener.getsockname(), "/ch1/live", "/ch1/recording")
+        await site.world.share("cam-1", "ann", '["live_view"]')
+        person = await site.person("cam-1")
+        answer = await person.ask("DESCRIBE")
+        assert (answer.status, answer.one("latchkey-code")) == (502, "CAMERA_FAILED")
+        await person.ended()

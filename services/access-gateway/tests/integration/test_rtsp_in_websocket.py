@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -172,3 +173,19 @@ async def test_without_origins_no_address_for_pages_is_told(
         "/v1/stream-passwords", json={"service_id": "cam-svc"}, headers=doorway.gateway.headers("ann")
     )
     assert answer.json()["error"]["code"] == "UNAVAILABLE"
+
+
+async def test_a_stranger_who_does_not_answer_the_end_is_not_kept(doorway: "Doorway") -> None:
+    reader, writer = await doorway.connect()
+    writer.write(
+        b"GET /v1/rtsp HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        b"Sec-WebSocket-Protocol: rtsp.onvif.org\r\n\r\n"
+    )
+    said = b"no request\r\n\r\n"
+    writer.write(bytes([0x82, 0x80 | len(said)]) + bytes(4) + said)  # one binary frame, masked by zeros
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionResetError):
+            answered = await reader.read()
+            assert b"RTSP/1.0 400" in answered
+    writer.close()

@@ -153,6 +153,7 @@ async def test_pages_of_other_origins_are_kept_out(
 NO_HANDSHAKES = [
     (["GET /v1/elsewhere HTTP/1.1", "Sec-WebSocket-Version: 13"], 404),
     (["GET /v1/connect/dev-1 HTTP/1.1", "Sec-WebSocket-Version: 8"], 400),
+    (["GET //[v1/connect/dev-1 HTTP/1.1", "Sec-WebSocket-Version: 13"], 400),
     (["POST /v1/connect/dev-1 HTTP/1.1", "Sec-WebSocket-Version: 13"], 405),
     (["GET /v1/connect/dev-1 HTTP/1.1", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: short"], 400),
 ]

@@ -11,7 +11,7 @@ import socket
 from typing import Final, cast
 
 from access_gateway.agents.peer import DataPeer
-from access_gateway.relay import RESET
+from access_gateway.relay import reset_transport
 
 _HIGH_WATER: Final = 256 * 1024
 _LOOK_SECONDS: Final = 1.0
@@ -146,9 +146,7 @@ class _Inner(asyncio.Protocol):
 
     def reset(self) -> None:
         if self._transport is not None and not self._lost:
-            sock: socket.socket = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self._transport.abort()
+            reset_transport(self._transport)
 
     def data_received(self, data: bytes) -> None:
         if not self._bridge.outer.ended:

@@ -75,6 +75,8 @@ class Hub:
         if before is not None and before.instance == instance:
             # The same agent on another way, or back before its loss was noticed: its sessions go on.
             agent.carrying, before.carrying = before.carrying, set()
+            for connection in agent.carrying:
+                connection.control = control
             self.drop(before, Refused.REPLACED)
         elif before is not None:
             self.drop(before, Refused.EVICTED)
@@ -116,6 +118,9 @@ class Hub:
 
     def arrived(self, agent: Agent, connection: DataPeer) -> None:
         """A data connection is there: for the session that waits longest, else for the next one."""
+        if agent.gone:
+            connection.end()
+            return
         while agent.waiting:
             waiter = agent.waiting.popleft()
             if not waiter.done():
@@ -148,6 +153,9 @@ class Hub:
                 if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                     self.arrived(agent, waiter.result())
                 raise
+            if agent.gone:  # in the turn in which it came
+                connection.end()
+                raise OfflineError
         agent.carrying = {each for each in agent.carrying if not each.closed} | {connection}
         self.refill(agent)
         return connection

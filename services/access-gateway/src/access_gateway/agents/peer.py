@@ -80,9 +80,12 @@ class DataPeer(Peer):
     `end_sending` is the half-close that TLS lacks: the agent is told beside the data that the client is done.
     """
 
-    def __init__(self, client: TlsClient, lines: Lines, tell_end: Callable[[int], None]) -> None:
+    control: Peer
+    """Where its agent listens: another one when the agent has logged in again."""
+
+    def __init__(self, client: TlsClient, lines: Lines, control: Peer, token: str) -> None:
         super().__init__(client, lines)
-        self._tell_end = tell_end
+        self.control, self._token = control, token
         self._answer: asyncio.Future[protocol.Answer] = asyncio.get_running_loop().create_future()
         self._dialled = self._taken = False
 
@@ -135,7 +138,7 @@ class DataPeer(Peer):
 
     def end_sending(self, count: int) -> None:
         """The client has sent all it will: ``count`` bytes, which were written to the connection."""
-        self._tell_end(count)
+        self.control.send(protocol.end(self._token, count))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""

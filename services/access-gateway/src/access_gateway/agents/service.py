@@ -44,7 +44,11 @@ class Agents:
             address=settings.agent_address,
         )
         self._door = AgentDoor(
-            self._hub, self._store, gateway_id=settings.gateway_id, gateways=lambda: self._watch.gateways
+            self._hub,
+            self._store,
+            gateway_id=settings.gateway_id,
+            gateways=lambda: self._watch.gateways,
+            doubt=lambda device_id: self._watch.doubt({device_id: None}),
         )
         self.targets = AgentTargets(settings.networks, self._hub, self._store)
 

@@ -113,8 +113,13 @@ class Watch:
     async def _judge_doubtful(self) -> None:
         while self._doubtful:
             devices = list(self._doubtful)[:_AT_ONCE]
-            standings = await self._store.judge(devices)
+            # Before they are asked about: what changes while the answer is on its way is a new doubt.
             self._doubtful.difference_update(devices)
+            try:
+                standings = await self._store.judge(devices)
+            except BaseException:
+                self._doubtful.update(devices)
+                raise
             for device_id in devices:
                 agent, judged = self._hub.of(device_id), standings.get(device_id)
                 if agent is None or (judged is not None and _is_still(agent, *judged)):

@@ -27,12 +27,20 @@ class _RefusedError(Exception):
 
 
 class AgentDoor:
-    """Serves the connections that agents make. ``gateways`` tells where agents can log in now."""
+    """Serves the connections that agents make. ``gateways`` tells where agents can log in now; ``doubt`` has
+    an agent that is logged in judged again.
+    """
 
     def __init__(
-        self, hub: Hub, store: AgentStore, *, gateway_id: str, gateways: Callable[[], Sequence[str]]
+        self,
+        hub: Hub,
+        store: AgentStore,
+        *,
+        gateway_id: str,
+        gateways: Callable[[], Sequence[str]],
+        doubt: Callable[[str], None],
     ) -> None:
-        self._hub, self._store = hub, store
+        self._hub, self._store, self._doubt = hub, store, doubt
         self._gateway_id, self._gateways = gateway_id, gateways
         self._limiter = RefusalLimiter(burst=10)
 
@@ -40,7 +48,7 @@ class AgentDoor:
         """One connection, from its first line to its end. Until it is admitted, the door limits its time."""
         try:
             # Before anything is looked up: guessing is slow, however many connections it uses.
-            if wait := self._limiter.blocked_for(str(client.source), time.monotonic()):
+            if wait := self._limiter.blocked_for(client.origin, time.monotonic()):
                 raise _RefusedError(Refused.RATE_LIMITED, wait)
             lines = Lines()
             match await self._first(client, lines):
@@ -66,7 +74,7 @@ class AgentDoor:
     async def _refuse(self, client: TlsClient, error: _RefusedError) -> None:
         metrics.AGENTS_REFUSED.labels(reason=error.code.value).inc()
         if error.code in {Refused.REFUSED, Refused.MALFORMED}:
-            await asyncio.sleep(self._limiter.refused(str(client.source), time.monotonic()))
+            await asyncio.sleep(self._limiter.refused(client.origin, time.monotonic()))
         await client.send(protocol.refusal(error.code, error.retry_seconds))
         await client.close()
 
@@ -92,6 +100,7 @@ class AgentDoor:
         control = Peer(client, lines)
         control.send(welcome)
         agent = self._hub.log_in(enrolment, hello.instance, control)
+        self._doubt(agent.device_id)  # what changed while the answer was on its way found nobody logged in
         self._hub.refill(agent)
 
         def heard(line: bytes) -> None:
@@ -109,6 +118,6 @@ class AgentDoor:
         if agent is None:
             raise _RefusedError(Refused.REFUSED)
         client.admit()
-        peer = DataPeer(client, lines, lambda count: agent.control.send(protocol.end(token, count)))
+        peer = DataPeer(client, lines, agent.control, token)
         self._hub.arrived(agent, peer)
         await peer.run(peer.answered)

@@ -92,7 +92,7 @@ class Reception:
             ApiError: ``UNAUTHENTICATED``, after a pause if there was a token; ``RATE_LIMITED`` when too many
                 from this address were refused, and ``UNAVAILABLE``.
         """
-        arrived, source = time.monotonic(), str(client.source)
+        arrived, source = time.monotonic(), client.origin
         if wait := self._refusals.blocked_for(None, source):
             raise RateLimitedError("Too many from your address were refused. Wait, then try again.", wait)
         if not token:

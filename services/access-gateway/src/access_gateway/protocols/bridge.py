@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from access_gateway.clients import Client
-from access_gateway.relay import RESET, tune
+from access_gateway.relay import reset_transport, tune
 
 MOST_FRAME_BYTES = 1024 * 1024
 PING_SECONDS = 20.0
@@ -270,9 +270,7 @@ class _End(asyncio.Protocol):
     def abort(self) -> None:
         """Reset; what waits is dropped."""
         if self.transport is not None and not self.lost:
-            sock: socket.socket = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.transport.abort()
+            reset_transport(self.transport)
 
 
 class _Browser(_End):

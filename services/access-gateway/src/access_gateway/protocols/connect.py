@@ -49,7 +49,7 @@ class Connect:
             raise refusal(error) from None
 
     async def _relay(self, client: Client, request: AccessRequest) -> None:
-        async with self._gateway.connection(request, way=WAY, source=str(client.source)) as connection:
+        async with self._gateway.connection(request, way=WAY, source=client.origin) as connection:
             with self._reception.seat(connection):
                 await connection.check()
                 device = await connection.dial()

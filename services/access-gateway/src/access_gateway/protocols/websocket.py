@@ -62,7 +62,10 @@ class WebSocket:
         Raises:
             ApiError: before the handshake is done; after it, the close code tells.
         """
-        target = urlsplit(head.target)
+        try:
+            target = urlsplit(head.target)
+        except ValueError:
+            raise BadRequestError("The target of this request is no address.") from None
         if not target.path.startswith(_PATH) and target.path != framed.PATH:
             raise ApiError("NOT_FOUND", 404, f"WebSockets are at {_PATH}<service_id> and {framed.PATH}.")
         origin = head.one("origin")
@@ -92,7 +95,7 @@ class WebSocket:
     async def _relay(self, client: Client, request: AccessRequest) -> None:
         bridge = Bridge(idle_seconds=self._idle_seconds)
         connection = self._gateway.connection(
-            request, way=WAY, source=str(client.source), cut=lambda reason: bridge.cut(*_CUT[reason])
+            request, way=WAY, source=client.origin, cut=lambda reason: bridge.cut(*_CUT[reason])
         )
         async with connection:
             with self._reception.seat(connection):

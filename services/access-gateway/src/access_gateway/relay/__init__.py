@@ -10,11 +10,10 @@ import socket
 from access_gateway.relay.engine import Engine, Owner
 from access_gateway.relay.pump import Address, SocketSession
 from access_gateway.relay.session import End, Limits, Session
-from access_gateway.relay.sockets import RESET, Listener, no_delay, reset, tune
+from access_gateway.relay.sockets import Listener, no_delay, reset, reset_transport, tune
 from access_gateway.relay.streams import StreamSession
 
 __all__ = [
-    "RESET",
     "End",
     "Engine",
     "Limits",
@@ -25,6 +24,7 @@ __all__ = [
     "dial",
     "no_delay",
     "reset",
+    "reset_transport",
     "tune",
 ]
 
@@ -65,6 +65,9 @@ def dial(
     Its ``owner`` is told. The session ends as UNREACHABLE when the target cannot be connected, or that takes
     longer than ``seconds``. The client must send small writes at once already (it inherits that of its
     listener).
+
+    Raises:
+        OSError: there can be no more sockets; the client is untouched.
     """
     family, address = target
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -188,7 +188,7 @@ class _Dial(NamedTuple):
     def on_events(self, events: int) -> None:
         """See `Watcher`."""
         if events & WRITABLE == select.EPOLLOUT and self.session.engine.polls > self.polls:
-            self.session.dialled()
+            self.session.dialled(hangup=bool(events & HANGUP))
         else:  # it has failed, or was told of another socket of the same number: ask this one
             self.session.ask()
 
@@ -243,12 +243,12 @@ class SocketSession(Session):
             return
         outcome = self._target.connect_ex(self._dial.address)
         if not outcome:
-            self.dialled()
+            self.dialled(hangup=True)
         elif outcome != errno.EALREADY:
             self.finish(End.UNREACHABLE)
 
-    def dialled(self) -> None:
-        """The target is connected."""
+    def dialled(self, *, hangup: bool) -> None:
+        """The target is connected, and maybe has said all it will already: nobody tells of that again."""
         if self._dial is None or self._owner is None:
             return
         self._dial = None
@@ -258,6 +258,7 @@ class SocketSession(Session):
         self.moved_at = self.engine.now
         self.engine.hand_over(self._target, self._down)
         self._up.writable = self._down.readable = True  # perhaps: the next step finds out
+        self._down.hangup = hangup
         try:
             self.engine.watch(self._client, self._up)
         except OSError:

@@ -1,9 +1,10 @@
 """Sockets that are no session's yet, or that a session is done with."""
 
+import asyncio
 import socket
 import struct
 
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds: close() sends RST and drops what is buffered
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds: close() sends RST and drops what is buffered
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -57,5 +58,16 @@ def tune(sock: socket.socket) -> None:
 def reset(sock: socket.socket) -> None:
     """Close with a reset: nothing that is buffered is delivered. Does nothing when it is closed."""
     if sock.fileno() >= 0:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         sock.close()
+
+
+def reset_transport(transport: asyncio.Transport) -> None:
+    """The same for a transport, also for one that is closing and waits for its other end to take or say more.
+
+    One that is lost has no socket any more, in TLS a step before its protocol is told of the loss.
+    """
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()

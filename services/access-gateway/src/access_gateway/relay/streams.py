@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 
 from access_gateway.relay.engine import BUFFER, HANGUP, READABLE, WRITABLE, Engine
 from access_gateway.relay.session import End, Limits, Session
-from access_gateway.relay.sockets import RESET, keep_alive, no_delay, reset
+from access_gateway.relay.sockets import keep_alive, no_delay, reset, reset_transport
 
 _HIGH_WATER = 256 * 1024
 _ROUNDS = 2
@@ -264,10 +264,7 @@ class _TransportSide(_Side, asyncio.BufferedProtocol):
     def reset(self) -> None:
         if not self.gone:
             self.gone = True
-            sock: socket.socket | None = self._transport.get_extra_info("socket")
-            if sock is not None and sock.fileno() >= 0:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self._transport.abort()
+            reset_transport(self._transport)
 
     def keep_alive(self) -> None:
         sock: socket.socket | None = self._transport.get_extra_info("socket")

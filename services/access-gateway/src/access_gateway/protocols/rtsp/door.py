@@ -116,7 +116,7 @@ class RtspDoor:
         asked = AccessRequest(account_id, address.service_id, CAMERA_FUNCTIONS, _positions(first))
         try:
             async with self._gateway.connection(
-                asked, way=WAY, source=str(visit.client.source), cut=relay.cut
+                asked, way=WAY, source=visit.client.origin, cut=relay.cut
             ) as connection:
                 with self._reception.seat(connection):
                     access = await connection.check()

@@ -21,7 +21,7 @@ from access_gateway.policy import ServiceAccess
 from access_gateway.protocols.rtsp.conversation import Conversation, Forward
 from access_gateway.protocols.rtsp.messages import MalformedError, Reader, Request, Response
 from access_gateway.protocols.rtsp.rules import CODE_HEADER, NotDoneError
-from access_gateway.relay import RESET, tune
+from access_gateway.relay import reset_transport, tune
 from contracts.events import CutReason
 from servicekit.logging import get_logger
 
@@ -55,16 +55,21 @@ class _Side(asyncio.Protocol):
         self.bytes = 0
         self._full = False
         self._held = False
+        self._unsent = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+        if self._unsent:
+            self.write(self._unsent)
 
     def data_received(self, data: bytes) -> None:
         self._relay.read(self, data)
 
     def write(self, data: bytes) -> None:
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is None:
+            self._unsent += data  # last words, if the other side is gone before this one is there
+        elif not self.transport.is_closing():
             self.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -110,9 +115,7 @@ class _Side(asyncio.Protocol):
     def reset(self) -> None:
         """Close at once; what is not delivered is dropped."""
         if self.transport is not None and not self.lost:
-            sock: socket.socket = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.transport.abort()
+            reset_transport(self.transport)
 
     @property
     def stalled(self) -> bool:
@@ -121,8 +124,10 @@ class _Side(asyncio.Protocol):
             return False
         if self.transport.get_write_buffer_size():
             return True
+        sock: socket.socket | None = self.transport.get_extra_info("socket")
+        if sock is None:  # lost, in TLS a step before it is told
+            return False
         waiting = array.array("i", [0])
-        sock: socket.socket = self.transport.get_extra_info("socket")
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, waiting)
         return waiting[0] > _STALLED_BYTES
 
@@ -211,8 +216,8 @@ class Relay:
             self.read(self._person, early)
         self._person.regulate()
         if self._over:  # before there was anybody to tell
-            self._person.reset()
-            self._camera.reset()
+            self._person.close()
+            self._camera.close()
 
     # -- what comes in --------------------------------------------------------------------------------------
 
