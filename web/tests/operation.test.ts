@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest';
-import { type Item, type Operation, retryOf } from '../src/share/operation';
+import { afterEach, expect, test, vi } from 'vitest';
+import { type Item, type Operation, retryOf, run } from '../src/share/operation';
 
 const part = {
   operation: 'first',
@@ -37,4 +37,23 @@ test('a retry shares exactly what was refused, on the same terms, as another ope
 test('who failed on the same devices is asked for together', () => {
   const failed = ['a', 'b'].flatMap((d) => ['contact:1', 'contact:2'].map((r) => item(d, r, 'REFUSED')));
   expect(retryOf(operation, failed).parts).toHaveLength(1);
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+test('whoever shares more than a minute takes waits for the next one, and goes on', async () => {
+  vi.useFakeTimers();
+  const limited = { errors: [{ message: '', extensions: { code: 'RATE_LIMITED', retryAfterSeconds: 40 } }], data: null };
+  const done = { data: { shareBulk: { items: [item('a', 'contact:1', 'REQUESTED')] } } };
+  const answers = [limited, limited, done];
+  vi.stubGlobal('fetch', async () => Response.json(answers.shift()));
+  const waits: boolean[] = [];
+  const running = run(operation, () => undefined, (waiting) => waits.push(waiting));
+  await vi.advanceTimersByTimeAsync(80_000);
+  expect(answers).toEqual([]);
+  expect(await running).toHaveLength(1);
+  expect(waits).toEqual([true, true, false]);
 });

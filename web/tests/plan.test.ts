@@ -31,6 +31,19 @@ describe('what is chosen becomes as few operations as can say it', () => {
       { devices: ['pc', 'cam'], services: [{ serviceId: 'pc.ssh' }, { serviceId: 'cam.1' }], permissions: null },
     ]);
   });
+
+  test('more than goes into one operation: several, each within what is taken', () => {
+    const many = Array.from({ length: 1500 }, (_, number) => ({
+      id: `pc-${number}`,
+      services: [{ id: `pc-${number}.ssh`, permissions: ['connect'] }],
+    }));
+    const sizes = (choice: Choice, recipients: number) =>
+      groupsOf(many, () => choice, recipients).map(({ devices, services }) => [devices.length, services?.length]);
+    expect(sizes(EVERYTHING, 1)).toEqual([[1000, undefined], [500, undefined]]);
+    expect(sizes(EVERYTHING, 40)).toEqual([[500, undefined], [500, undefined], [500, undefined]]);
+    const ssh: Choice = { services: new Set(many.map((device) => `${device.id}.ssh`)), permissions: null };
+    expect(sizes(ssh, 1)).toEqual([[1000, 1000], [500, 500]]);
+  });
 });
 
 test('nothing is never read as everything', () => {

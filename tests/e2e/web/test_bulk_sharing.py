@@ -129,7 +129,7 @@ async def test_a_reload_in_the_middle_of_a_bulk_loses_and_doubles_nothing(
 
     await ann.route("**/graphql/v1", lose_the_answer)
     await dialog.get_by_role("button", name="Add Sharing").click()
-    await expect(ann.get_by_text("The server does not answer.")).to_be_visible()
+    await expect(ann.get_by_text("The server does not answer")).to_be_visible()
     await ann.unroute("**/graphql/v1")
     await ann.reload()
     confirmation = ann.get_by_role("dialog", name="Sharing Confirmation")

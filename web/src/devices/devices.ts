@@ -43,8 +43,9 @@ export async function refreshDevices(client: QueryClient, ids: readonly string[]
   if (!known || !ids.length || ids.length > MOST_BY_ID || ids.some((id) => !listed.has(id)))
     return known ? client.invalidateQueries({ queryKey: KEY }) : readAgain(client, KEY);
   await settled(client, KEY); // a list that is on its way would put the older state back
-  const { login } = await ask(DevicesById, { ids });
-  const read = new Map(login?.device.map((device) => [device.id, device]));
+  const answer = await ask(DevicesById, { ids }).catch(() => undefined);
+  if (!answer) return client.invalidateQueries({ queryKey: KEY }); // which tries again, and says what is wrong
+  const read = new Map(answer.login?.device.map((device) => [device.id, device]));
   client.setQueryData<readonly Device[]>(KEY, (before) =>
     before?.flatMap((device) => (ids.includes(device.id) ? (read.get(device.id) ?? []) : device)),
   );

@@ -22,6 +22,8 @@ interface Answered<Answer> {
 
 const MOST_POSITIONS = 100; // more are refused
 const TRIES = 5;
+/** Who gets no answer is told so. A change may take longer: the portal gives a bulk share a minute. */
+const LIMIT_MS = { read: 30_000, change: 75_000 };
 
 /** Device → the version that the next reads must show. */
 const positions = new Map<string, number>();
@@ -52,7 +54,7 @@ export async function ask<Answer, Variables extends Record<string, unknown>>(
   const reads = document.startsWith('query');
   for (let attempt = 1; ; attempt++) {
     const sent = new Map(reads ? positions : []);
-    const answer = await post<Answer>(document, variables, sent);
+    const answer = await post<Answer>(document, variables, sent, LIMIT_MS[reads ? 'read' : 'change']);
     const refused = answer.errors?.[0];
     if (!refused && answer.data) {
       forget(sent);
@@ -71,15 +73,17 @@ async function post<Answer>(
   query: string,
   variables: Record<string, unknown> | undefined,
   after: ReadonlyMap<string, number>,
+  limit: number,
 ): Promise<Answered<Answer>> {
   const headers: Record<string, string> = { 'Content-Type': 'application/json', 'Latchkey-CSRF': page.csrf };
   if (after.size) headers['Latchkey-Position'] = [...after].map(([device, at]) => `${device}@${at}`).join(', ');
+  const body = JSON.stringify({ query, variables });
+  const signal = AbortSignal.timeout(limit);
   let answer: Response;
   try {
-    const body = JSON.stringify({ query, variables });
-    answer = await fetch('/graphql/v1', { method: 'POST', headers, body, credentials: 'same-origin' });
+    answer = await fetch('/graphql/v1', { method: 'POST', headers, body, credentials: 'same-origin', signal });
   } catch {
-    throw new Refusal('OFFLINE', 'The server cannot be reached.');
+    throw signal.aborted ? tooLate() : new Refusal('OFFLINE', 'The server cannot be reached.');
   }
   if (answer.status === 401 || answer.status === 403) {
     page.signIn();
@@ -89,6 +93,10 @@ async function post<Answer>(
   try {
     return (await answer.json()) as Answered<Answer>;
   } catch {
-    throw new Refusal('UNAVAILABLE', 'The server did not answer as it should.');
+    throw signal.aborted ? tooLate() : new Refusal('UNAVAILABLE', 'The server did not answer as it should.');
   }
+}
+
+function tooLate(): Refusal {
+  return new Refusal('TIMED_OUT', 'The server did not answer in time.');
 }

@@ -99,7 +99,7 @@ export function Confirmation({ operation: given, onClose }: Props) {
         )}
         {state === 'waiting' && (
           <>
-            <span className="spinner" aria-hidden="true" /> The server does not answer. Nothing is lost; trying again…
+            <span className="spinner" aria-hidden="true" /> The server does not answer, or asks for a pause. Nothing is lost; trying again…
           </>
         )}
         {state === 'done' && !failed && (

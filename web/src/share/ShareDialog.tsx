@@ -57,7 +57,7 @@ export function ShareDialog({ devices: given, recipients: first = [], choice = E
     startsAt: fromInput(period.starts),
     endsAt: fromInput(period.ends),
   };
-  const groups = groupsOf(devices, choiceOf);
+  const groups = groupsOf(devices, choiceOf, recipients.length);
 
   const add = useMutation({
     mutationFn: async () => {

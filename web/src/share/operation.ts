@@ -15,6 +15,7 @@ export interface Operation {
 
 const KEY = `latchkey.operation.${page.account}`;
 const PAUSES_MS = [500, 1000, 2000, 4000];
+const MOST_LIMITED = 10; // times in a row that the server asks for patience: each is a minute at most
 const PASSING: ReadonlySet<string> = new Set(['OFFLINE', 'UNAVAILABLE', 'TIMED_OUT', 'INTERNAL', 'NOT_YET_VISIBLE']);
 
 export function keep(operation: Operation): void {
@@ -63,14 +64,18 @@ export async function run(
 }
 
 async function runPart(part: ShareBulkMutationVariables, onWaiting: (waits: boolean) => void): Promise<readonly Item[]> {
-  for (let attempt = 0; ; attempt++) {
+  for (let attempt = 0, limited = 0; ; ) {
     try {
       const { shareBulk } = await ask(ShareBulk, part);
       onWaiting(false);
       return shareBulk.items;
     } catch (error) {
-      const pause = PAUSES_MS[attempt];
-      if (!(error instanceof Refusal) || !PASSING.has(error.code) || pause === undefined) throw error;
+      if (!(error instanceof Refusal)) throw error;
+      let pause: number | undefined;
+      if (error.code === 'RATE_LIMITED' && limited++ < MOST_LIMITED)
+        pause = 1000 * Number(error.details.retryAfterSeconds ?? 1);
+      else if (PASSING.has(error.code)) pause = PAUSES_MS[attempt++];
+      if (pause === undefined) throw error;
       onWaiting(true);
       await new Promise((resolve) => setTimeout(resolve, pause));
     }

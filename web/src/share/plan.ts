@@ -41,20 +41,39 @@ export function problemOf(devices: readonly Shareable[], choiceOf: (id: string) 
   return null;
 }
 
-/** As few operations as can say it: one for each way in which some of the devices are shared. */
-export function groupsOf(devices: readonly Shareable[], choiceOf: (id: string) => Choice): Group[] {
-  const groups = new Map<string, { devices: string[]; services: ServiceSharingOptions[] | null; choice: Choice }>();
+/** Of devices, and of services, that one operation takes; and of either, times recipients. */
+const MOST = { named: 1000, withRecipients: 20_000 };
+
+/** As few operations as can say it: one for each way in which some of the devices are shared, or several where that
+ * is more than one takes. */
+export function groupsOf(
+  devices: readonly Shareable[],
+  choiceOf: (id: string) => Choice,
+  recipients = 1,
+): Group[] {
+  interface Growing {
+    devices: string[];
+    services: ServiceSharingOptions[] | null;
+    choice: Choice;
+  }
+  const most = Math.min(MOST.named, Math.floor(MOST.withRecipients / Math.max(1, recipients)));
+  const all: Growing[] = [];
+  const groups = new Map<string, Growing>();
   for (const device of devices) {
     const choice = choiceOf(device.id);
     const permissions = listOf(choice.permissions);
     const key = `${choice.services ? 'some' : 'all'} ${permissions?.join() ?? 'all'}`;
-    const group = groups.get(key) ?? { devices: [], services: choice.services ? [] : null, choice };
-    groups.set(key, group);
+    const services = device.services.filter((service) => choice.services?.has(service.id));
+    let group = groups.get(key);
+    if (!group || group.devices.length >= most || (group.services?.length ?? 0) + services.length > most) {
+      group = { devices: [], services: choice.services ? [] : null, choice };
+      groups.set(key, group);
+      all.push(group);
+    }
     group.devices.push(device.id);
-    for (const service of device.services)
-      if (choice.services?.has(service.id)) group.services?.push({ serviceId: service.id });
+    for (const service of services) group.services?.push({ serviceId: service.id });
   }
-  return [...groups.values()].map(({ devices: ids, services, choice }) => ({
+  return all.map(({ devices: ids, services, choice }) => ({
     devices: ids,
     services,
     permissions: listOf(choice.permissions),

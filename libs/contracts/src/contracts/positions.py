@@ -11,6 +11,9 @@ _FORM = re.compile(r"^([A-Za-z0-9:._-]{1,64})@(0|[1-9][0-9]{0,17})$")
 POSITION_HEADER = "Latchkey-Position"
 """The HTTP header that carries positions, comma-separated, in requests and in answers."""
 
+MOST_POSITIONS = 100
+"""That a request can wait for."""
+
 
 class Position(NamedTuple):
     """``<device_id>@<version>``: whatever answers with at least this position has seen that event."""
@@ -42,6 +45,14 @@ def parse_positions(header: str) -> list[Position]:
 def format_positions(positions: list[Position] | tuple[Position, ...]) -> str:
     """The value of the header `POSITION_HEADER`."""
     return ", ".join(str(position) for position in positions)
+
+
+def format_answer(positions: list[Position] | tuple[Position, ...]) -> str:
+    """The same for an answer: of very many the last `MOST_POSITIONS`.
+
+    No request could wait for more, and whoever reads an answer, or passes it on, bounds its head.
+    """
+    return format_positions(positions[-MOST_POSITIONS:])
 
 
 def _position_schema(_source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:

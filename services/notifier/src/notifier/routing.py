@@ -95,7 +95,9 @@ def after_quiet(now: datetime, quiet: QuietHours) -> datetime:
     if not within:
         return now
     day = local.date() + timedelta(days=1) if ends_tomorrow else local.date()
-    return datetime.combine(day, quiet.ends, tzinfo=local.tzinfo).astimezone(UTC)
+    # When clocks are put back, an hour comes twice: who is in the second is not sent to the end of the first.
+    ends = datetime.combine(day, quiet.ends, tzinfo=local.tzinfo).replace(fold=local.fold)
+    return ends.astimezone(UTC)
 
 
 def pair(notice: Notice) -> str:

@@ -128,6 +128,35 @@ async def test_a_share_is_told_from_invitation_to_revocation_to_both_on_every_wa
     assert [item["kind"] for item in answer.json()["items"]] == ["invitation"]
 
 
+async def test_who_has_a_share_no_more_learns_nothing_new_of_it(world: "World") -> None:
+    """Neither how the device is called now, nor what another owner shares with whom."""
+    one = await world.start()
+    await world.account("bob", "Bob", "bob@example.com")
+    await world.account("eve", "Eve", "eve@example.com")
+    event = await world.invite(await world.contact("bob@example.com"))
+    await world.mails("bob@example.com")
+    await world.event(accepted(event))
+    await world.event(revoked(event))
+    await world.mails("bob@example.com", 2)
+    await world.device("cam-1", "Bedroom")
+    await world.event(event.model_copy(update={"owner_account_id": "eve"}))  # a contact's share keeps its id
+
+    async def told(account_id: str) -> list[tuple[str, str, str, bool]]:
+        page = (await world.ask(one, account_id, "GET", "inbox")).json()
+        return [
+            (item["kind"], item["device_name"], item["state"], item["open"]) for item in page["items"]
+        ]  # fmt: skip
+
+    async def renamed() -> bool:
+        return (await told("bob"))[0] == ("invitation", "Bedroom", "requested", True)
+
+    await world.until(renamed)
+    assert (await told("bob"))[1:] == [
+        ("revoked", "Front door", "ended", False), ("invitation", "Front door", "ended", False)
+    ]  # fmt: skip
+    assert await told("ann") == [("accepted", "Front door", "ended", False)]
+
+
 async def test_what_people_choose_is_kept(world: "World", providers: Providers) -> None:
     one = await world.start(**with_providers(providers))
     await world.account("bob", "Bob", "bob@example.com")

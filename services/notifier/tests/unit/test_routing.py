@@ -92,6 +92,20 @@ def test_quiet_hours_are_those_of_the_persons_own_zone(
     assert after_quiet(now, quiet) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ("2026-10-25T00:15", "2026-10-25T00:30"),  # 2:15 and 2:30 before 3:00 becomes 2:00
+        ("2026-10-25T01:15", "2026-10-25T01:30"),  # the same an hour later
+        ("2026-03-29T00:15", "2026-03-29T01:30"),  # 1:15; there is no 2:30, as 3:00 follows 1:59
+    ],
+)
+def test_quiet_hours_end_in_the_hour_that_comes_twice_or_not_at_all(now: str, expected: str) -> None:
+    quiet = QuietHours(time(22), time(2, 30), "Europe/Berlin")
+    moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    assert after_quiet(moment, quiet) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
+
+
 @given(
     st.integers(-400 * 24 * 60, 400 * 24 * 60).map(lambda minutes: NOW + timedelta(minutes=minutes)),
     st.times(), st.times(), st.sampled_from(["Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "UTC"]),

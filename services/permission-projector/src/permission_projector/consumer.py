@@ -182,7 +182,7 @@ class Projector:
                 changes.partitions[device_id] = record.partition
                 changes.snapshots[device_id] = snapshot
                 changes.unreadable.pop(device_id, None)
-        touched.accounts |= await self._store.save_devices(connection, changes)
+        touched.lists |= await self._store.save_devices(connection, changes)
 
     async def _accounts(self, connection: pg.Connection, records: Sequence[Record], touched: Touched) -> None:
         accounts: dict[str, Account | None] = {}
@@ -194,7 +194,7 @@ class Projector:
             else:
                 accounts[account_id] = account
         await self._store.save_accounts(connection, accounts)
-        touched.accounts |= accounts.keys()
+        touched.lists |= accounts.keys()
         self._forgotten.set()
 
     async def _contacts(self, connection: pg.Connection, records: Sequence[Record], touched: Touched) -> None:

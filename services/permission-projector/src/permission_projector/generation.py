@@ -20,7 +20,8 @@ LIVE: Final = "permissions"
 _SQL: Final = pg.load_queries("permission_projector", "generations.sql")
 
 TURN_ALONE: Final = _SQL["turn_alone"]
-"""What the swap executes: nobody writes into the live generation until it has committed."""
+"""What the swap executes: nobody writes into the live generation until it has committed. Whoever executes it
+and commits has waited for those who were writing."""
 
 _FOLDER: Final = resources.files("permission_projector").joinpath("sql/generation")
 _TABLES: Final = _FOLDER.joinpath("tables.sql").read_text()
@@ -87,6 +88,9 @@ async def forget_elsewhere(pool: pg.Pool, address_topics: Sequence[str]) -> int:
 
     One that is further than the live one in these topics is left alone: it has forgotten by itself.
     """
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(TURN)
-        return await connection.fetchval(_SQL["forget_elsewhere"], list(address_topics))
+    async with pool.acquire() as connection:
+        async with connection.transaction():
+            await connection.execute(TURN_ALONE)  # whoever writes what is to be forgotten has committed then
+        async with connection.transaction():
+            await connection.execute(TURN)
+            return await connection.fetchval(_SQL["forget_elsewhere"], list(address_topics))

@@ -293,6 +293,8 @@ class Live:
                 async with asyncio.timeout(min(left, KEEP_ALIVE_SECONDS)):
                     happening = await stream.waiting.get()
             except TimeoutError:
+                if not stream.waiting.empty():  # it came in the same moment: the place must not pass it
+                    continue
                 told = max(told, self._place or told)
                 yield format_sse_event(comment="still here", id=str(told))
                 continue

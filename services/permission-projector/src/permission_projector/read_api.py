@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.base import AccountId, Id, Moment
-from contracts.positions import POSITION_HEADER, Position, parse_positions
+from contracts.positions import MOST_POSITIONS, POSITION_HEADER, Position, parse_positions
 from permission_projector import past_api
 from permission_projector.answering import TAGGED, Caller, Cursor, Size, answer, answered, found, known_device
 from permission_projector.errors import InvalidPositionError
@@ -33,7 +33,6 @@ from permission_projector.waiting import Positions
 from servicekit.auth import InternalCallers
 from servicekit.http import ApiError
 
-_MOST_POSITIONS = 100
 _ACCOUNT = TypeAdapter[str](AccountId)
 
 _STREAM: Final[Mapping[int | str, dict[str, Any]]] = {
@@ -195,6 +194,6 @@ def _wanted(headers: list[str]) -> list[Position]:
         wanted = [position for header in headers for position in parse_positions(header)]
     except ValueError as error:
         raise InvalidPositionError(str(error).capitalize()) from None
-    if len(wanted) > _MOST_POSITIONS:
-        raise InvalidPositionError(f"At most {_MOST_POSITIONS} positions can be waited for at once")
+    if len(wanted) > MOST_POSITIONS:
+        raise InvalidPositionError(f"At most {MOST_POSITIONS} positions can be waited for at once")
     return wanted

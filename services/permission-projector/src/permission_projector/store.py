@@ -56,11 +56,13 @@ class DeviceChanges:
 @dataclass(slots=True)
 class Touched:
     """Whose answers a transaction may have changed: devices, each with the request that it came from, where
-    known, and accounts and contacts whose lists are others now."""
+    known; accounts and contacts that these changes are about; and accounts whose ``lists`` as such are others
+    now: of devices, as they lost one, or of invitations, as they have other addresses."""
 
     devices: dict[str, str | None] = field(default_factory=dict[str, str | None])
     accounts: set[str] = field(default_factory=set[str])
     contacts: set[UUID] = field(default_factory=set[UUID])
+    lists: set[str] = field(default_factory=set[str])
 
 
 class Store:
@@ -119,18 +121,18 @@ class Store:
     async def save_devices(self, connection: pg.Connection, changes: DeviceChanges) -> set[str]:
         """Write a batch of directory.devices. What cannot be read leaves the last snapshot in place.
 
-        Returns the owners whose devices they are, or were until now.
+        Returns the owners who have lost one.
         """
         there = [device for device in changes.snapshots.values() if device is not None]
         gone = [device_id for device_id, device in changes.snapshots.items() if device is None]
         touched = list(changes.snapshots)
-        owners: set[str] = set()
+        losers: set[str] = set()
         if touched:
             await connection.execute(self._sql["delete_services"], touched)
             await connection.execute(self._sql["release_devices"], touched)
         if gone:
             rows = await connection.fetch(self._sql["delete_devices"], gone)
-            owners.update(row["owner_account_id"] for row in rows)
+            losers.update(row["owner_account_id"] for row in rows)
         if there:
             devices = [
                 (
@@ -140,7 +142,9 @@ class Store:
                 for device in there
             ]  # fmt: skip
             rows = await connection.fetch(self._sql["save_devices"], *_columns(devices, 6))
-            owners.update(owner for row in rows for owner in row if owner is not None)
+            losers.update(
+                row["former_owner"] for row in rows if row["former_owner"] not in {None, row["owner"]}
+            )
             services = [
                 (
                     device.device_id, service.service_id, ordinal, service.name, service.protocol,
@@ -155,7 +159,7 @@ class Store:
         if changes.unreadable:
             quarantines = [(device_id, *why) for device_id, why in changes.unreadable.items()]
             await connection.execute(self._sql["quarantine_devices"], *_columns(quarantines, 3))
-        return owners
+        return losers
 
     async def save_accounts(self, connection: pg.Connection, accounts: Mapping[str, Account | None]) -> None:
         """Write a batch of directory.accounts; None removes."""
@@ -204,9 +208,14 @@ class Store:
 
     async def announce(self, connection: pg.Connection, touched: Touched) -> None:
         """Write the change feed. Call it last: it holds the generation's lock until the transaction ends."""
-        if not (touched.devices or touched.accounts or touched.contacts):
+        if touched.devices or touched.accounts or touched.contacts:
+            await self._append_change(connection, touched)
+        if touched.lists:  # a change of its own: one that names devices too would say nothing of the lists
+            await self._append_change(connection, Touched(accounts=touched.lists))
+        if touched == Touched():
             await connection.execute(self._sql["notify"])
-            return
+
+    async def _append_change(self, connection: pg.Connection, touched: Touched) -> None:
         newest: int = await connection.fetchval(
             self._sql["append_change"],
             list(touched.devices), list(touched.devices.values()),

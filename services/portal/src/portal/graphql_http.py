@@ -24,7 +24,7 @@ from strawberry import Schema
 from strawberry.schema.exceptions import CannotGetOperationTypeError
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
-from contracts.positions import POSITION_HEADER, parse_positions
+from contracts.positions import MOST_POSITIONS, POSITION_HEADER, parse_positions
 from portal.access_keys import AccessKeys
 from portal.aliases import Aliases
 from portal.authentication import Authentication
@@ -148,7 +148,8 @@ async def _run(schema: Schema, document: _Document, context: Context) -> Respons
         body["errors"] = errors
     if context.warnings:
         body["extensions"] = {"warnings": context.warnings}
-    headers = {POSITION_HEADER: ", ".join(context.positions)} if context.positions else {}
+    positions = [position for text in context.positions for position in text.split(", ")]
+    headers = {POSITION_HEADER: ", ".join(positions[-MOST_POSITIONS:])} if positions else {}
     waits = [error["extensions"].get("retryAfterSeconds", 1) for error in errors if _is_limit(error)]
     if waits:
         return _answer(body, 429, {**headers, "Retry-After": str(max(waits))})

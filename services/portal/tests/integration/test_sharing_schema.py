@@ -90,6 +90,15 @@ async def test_bulk_has_an_outcome_for_each(graphql: Send, asked: Asked, replies
     assert (sent[0]["permissions"], sent[0]["notify"]) == (["live_view"], False)
 
 
+async def test_as_many_positions_are_told_as_can_be_waited_for(graphql: Send, replies: Replies) -> None:
+    positions = [f"cam-{number}@1" for number in range(150)]
+    replies["POST share-command/v1/bulk-shares"] = (
+        200, {"operation_id": "x", "items": [], "positions": positions}
+    )  # fmt: skip
+    answer = await graphql(BULK, {"operation": "op-1"})
+    assert answer.headers["latchkey-position"].split(", ") == positions[-100:]
+
+
 async def test_an_edit_names_what_it_saw(graphql: Send, asked: Asked, replies: Replies) -> None:
     document = (
         'mutation { changeShare(deviceId: "cam-1", shareId: "' + SHARE_ID + '", expectedVersion: 4,'

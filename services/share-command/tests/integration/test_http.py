@@ -239,6 +239,25 @@ async def test_the_owners_words_are_for_him_and_the_recipient(world: Any, pool: 
     assert (await told("owner"), await told("bob")) == ([], [])
 
 
+async def test_positions_of_very_many_devices_are_in_the_body_and_so_many_in_the_header(world: Any) -> None:
+    """Heads of answers are bounded by whoever reads them: by proxies at 16 KiB."""
+    devices = [f"m{number:03}-{'x' * 50}" for number in range(150)]
+    await world.directory(*(world.device(name, "ssh") for name in devices))
+    body = COMMAND | {"device_ids": devices}
+    async with world.api("owner") as owner:
+        command = await owner.post("/v1/commands/RequestShare", json=body)
+        bulk = await owner.post(
+            "/v1/bulk-shares",
+            json={
+                "operation_id": "b", "device_ids": devices, "recipients": ["bob@x.test"]
+            },
+        )  # fmt: skip
+    for answer in (command, bulk):
+        positions = answer.json()["positions"]
+        assert (answer.status_code, len(positions)) == (200, 150), answer.text
+        assert answer.headers["Latchkey-Position"].split(", ") == positions[-100:]
+
+
 async def test_the_words_of_a_former_owner_are_not_the_new_ones(world: Any, pool: pg.Pool) -> None:
     await request(world, "c1", message="Of the former owner")
     await pool.execute("update device set owner_account_id = 'rival' where device_id = 'd0'")

@@ -1,7 +1,8 @@
 -- name: inbox_page
 -- inbox. Indexes notice_of_account, contact_by_address and notice_of_contact: a page costs the page. What a contact
 -- was told is shown to who has verified its address, as long as it may still be accepted or when he accepted it:
--- addresses, and above all telephone numbers, pass from one person to another.
+-- addresses, and above all telephone numbers, pass from one person to another. Of a share that is over for the reader,
+-- or is another owner's or recipient's by now, he is told no more than what was: it keeps its id.
 with
     mine as (select contact_id from contact where address in (select unnest(addresses) from account where account_id = $1)),
     entry as (
@@ -30,11 +31,17 @@ with
 select
     n.notice_id, n.template, n.share_id, n.device_id, n.created_at, n.event_time, n.read_at, n.later_until,
     n.operation, n.owner_account_id, n.account_id is not distinct from n.owner_account_id as to_sharer,
-    coalesce(d.name, n.device_name) as device_name, owner.name as owner_name, c.address,
-    i.state, i.invitation_version, i.expires_at, i.terms,
-    i.state = 'requested' and coalesce(i.expires_at > now(), true) as open
+    case when share.same and i.state <> 'ended' then coalesce(d.name, n.device_name) else n.device_name end as device_name,
+    owner.name as owner_name, c.address,
+    case when share.same then i.state else 'ended' end as state, i.invitation_version,
+    case when share.same then i.expires_at end as expires_at, i.terms,
+    share.same and i.state = 'requested' and coalesce(i.expires_at > now(), true) as open
 from entry as n
 join invitation as i using (share_id)
+cross join lateral (
+    select i.owner_account_id = n.owner_account_id
+        and coalesce(n.account_id in (n.owner_account_id, i.account_id), n.account_id is null) as same
+) as share
 left join device as d on d.device_id = n.device_id
 left join account as owner on owner.account_id = n.owner_account_id
 left join contact as c on c.contact_id = n.contact_id

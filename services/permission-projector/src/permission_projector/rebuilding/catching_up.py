@@ -25,11 +25,11 @@ class _QuietStore(Store):
     """Wakes nobody: who follows the feed follows that of the live generation."""
 
     async def announce(self, connection: pg.Connection, touched: Touched) -> None:
-        if touched.devices or touched.accounts or touched.contacts:
+        if touched != Touched():
             await connection.execute(
                 SQL["append_change"],
                 list(touched.devices), list(touched.devices.values()),
-                sorted(touched.accounts), sorted(touched.contacts),
+                sorted(touched.accounts | touched.lists), sorted(touched.contacts),
             )  # fmt: skip
 
 

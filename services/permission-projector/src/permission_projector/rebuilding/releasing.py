@@ -211,7 +211,7 @@ class _Release:
             return Fault(error.code, newest.offset)
         changes = DeviceChanges({self._device_id: self._devices.number}, {self._device_id: snapshot})
         touched.devices[self._device_id] = None
-        touched.accounts |= await self._store.save_devices(self._connection, changes)
+        touched.lists |= await self._store.save_devices(self._connection, changes)
         return None
 
     def _kept_back(self, place: Partition, fault: Fault, advice: str) -> Answer:

@@ -144,6 +144,21 @@ async def test_an_invitation_is_told_to_whoever_has_verified_the_address(
         ] == ["New name"]
 
 
+async def test_invitations_to_a_new_address_are_told_also_beside_a_change_of_a_device(
+    world: Any, api: Any, people: People
+) -> None:
+    contact = new_id()
+    await world.apply(world.contact(contact, "mailto:olga@new.example"))
+    await world.apply(*world.shared(None, device_id="mal-9", owner="mallory", contact_id=contact))
+    async with following(api, "olga") as olga:
+        verified = world.account("olga", "olga@example.com", "olga@new.example")
+        await world.together(*world.shared("tara", device_id="pc-2"), verified)
+        await world.apply(world.device("end", owner="olga"))
+        assert await told_of(olga) == {("devices", ("pc-2",)), ("devices", ()), ("invitations", ())}
+    ((invitation,),) = await api.pages("olga", "/invitations")
+    assert invitation["device_id"] == "mal-9"
+
+
 async def test_a_removed_device_and_a_new_owner_are_told_to_those_who_had_it(
     world: Any, api: Any, people: People
 ) -> None:
@@ -155,6 +170,17 @@ async def test_a_removed_device_and_a_new_owner_are_told_to_those_who_had_it(
         event = await mallory.next()
         assert (event.name, event.data) == ("devices", about())
         assert await api.ids("mallory") == ["mal-9"]
+
+
+async def test_a_device_that_is_lost_is_told_also_beside_a_change_of_another(
+    world: Any, api: Any, people: People
+) -> None:
+    for lost in (world.raw(topics.DIRECTORY_DEVICES, b"cam-2", None), world.device("cam-2", owner="mallory")):
+        await world.apply(world.device("cam-2"), world.device("end"))
+        async with following(api, "olga") as olga:
+            await world.together(lost, world.device("pc-2", name="New name"))
+            await world.apply(world.device("end"))
+            assert ("devices", ()) in await told_of(olga)
 
 
 async def test_whoever_comes_again_has_missed_nothing_and_hears_nothing_twice(

@@ -9,7 +9,7 @@ from contracts import codec
 from contracts.base import Order
 from contracts.commands import COMMAND_TYPES, AnyCommand, CommandAccepted
 from contracts.outcomes import BulkDone, BulkShare, Explanation
-from contracts.positions import POSITION_HEADER, format_positions
+from contracts.positions import POSITION_HEADER, format_answer
 from servicekit.http import ApiError
 from share_command.handlers import Handlers
 from share_command.http.limiting import Limited
@@ -31,7 +31,7 @@ def _add_command(router: APIRouter, kind: type[AnyCommand], handlers: Handlers, 
         body: Order, response: Response, actor: Annotated[str, Depends(limited)]
     ) -> CommandAccepted:
         accepted = await handlers.handle(_order(kind, body, actor))
-        response.headers[POSITION_HEADER] = format_positions(accepted.positions)
+        response.headers[POSITION_HEADER] = format_answer(accepted.positions)
         return accepted
 
     run.__annotations__["body"] = _body_of(kind)  # FastAPI reads the model from here
@@ -60,7 +60,7 @@ def _add_bulk(router: APIRouter, handlers: Handlers, limited: Limited) -> None:
         order = _order(BulkShare, body, actor)
         await limited.spend(actor, len(order.device_ids))
         done = await handlers.bulk(order)
-        response.headers[POSITION_HEADER] = format_positions(done.positions)
+        response.headers[POSITION_HEADER] = format_answer(done.positions)
         return done
 
     bulk.__annotations__["body"] = _body_of(BulkShare)
