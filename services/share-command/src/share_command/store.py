@@ -246,15 +246,15 @@ class Store:
     async def shares_of_contacts(
         self, device_ids: Iterable[str], contact_ids: Iterable[UUID]
     ) -> dict[tuple[str, UUID], domain.Share]:
-        """Shares by device and contact; those of other commands among them."""
+        """Shares by device and contact."""
         contacts = list(contact_ids)
-        pairs = [(device_id, contact_id) for device_id in device_ids for contact_id in contacts]
+        pairs = dict.fromkeys((device_id, contact_id) for device_id in device_ids for contact_id in contacts)
         rows = await self._gate.fetch(
             "shares_of_contacts",
             [device_id for device_id, _ in pairs],
             [contact_id for _, contact_id in pairs],
         )
-        return {(row["device_id"], row["contact_id"]): _share(row) for row in rows}
+        return {pair: _share(row) for row in rows if (pair := (row["device_id"], row["contact_id"])) in pairs}
 
     async def shares_of_recipient(
         self, device_ids: Iterable[str], account_id: str, contact_ids: Iterable[UUID]
