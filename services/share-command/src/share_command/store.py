@@ -92,18 +92,34 @@ class Store:
         }
 
     async def verified_addresses(self, account_id: str) -> frozenset[str]:
-        """The addresses that are the account's, which cannot be deleted meanwhile.
+        """The addresses that are the account's; see `accounts`."""
+        own, _ = await self.accounts(account_id, ())
+        return own
+
+    async def accounts(
+        self, account_id: str, addresses: Iterable[str]
+    ) -> tuple[frozenset[str], dict[str, str]]:
+        """The addresses that are the account's, and which of ``addresses`` accept whatever it shares.
+
+        The latter as address → account; of several that have verified one address it is the first by id. None
+        of these accounts can be deleted meanwhile.
 
         Raises:
             DeviceNotFound: the account is deleted; an account that nobody has told of yet has no address.
         """
-        rows = await self._gate.fetch("verified_addresses", [account_id])
-        own = [row["address"] for row in rows if row["account_id"] == account_id]
+        asked = set(addresses)
+        rows = await self._gate.fetch("accounts", [account_id], [account_id], list(asked))
+        own = [row["address"] for row in rows if row["owner"] is None and row["account_id"] == account_id]
         if not own:
             deleted = await self._gate.fetch("deleted_accounts", [account_id])
             if any(row["account_id"] == account_id for row in deleted):
                 raise DeviceNotFound
-        return frozenset(address for address in own if address is not None)
+        accepting = {
+            row["address"]: row["account_id"]
+            for row in reversed(rows)
+            if row["owner"] == account_id and row["address"] in asked
+        }
+        return frozenset(address for address in own if address is not None), accepting
 
     async def contacts(self, addresses: Iterable[str]) -> dict[str, UUID]:
         """Contact ids of those addresses that have one."""
@@ -184,19 +200,6 @@ class Store:
         """Take a contact, and the remark on it, out of the owner's book."""
         await self._connection.execute(self._sql["forget_contact"], owner, contact_id)
 
-    async def always_accepting(self, owner: str, addresses: Iterable[str]) -> dict[str, str]:
-        """Address → account that accepts whatever the owner shares with it; without those that do not.
-
-        Of several that have verified one address it is the first by id.
-        """
-        asked = list(addresses)
-        rows = await self._gate.fetch("always_accepting", [owner], asked)
-        return {
-            row["address"]: row["account_id"]
-            for row in reversed(rows)
-            if row["owner"] == owner and row["address"] in asked
-        }
-
     async def live_counts(self, device_ids: Iterable[str], owner: str) -> tuple[dict[str, int], int]:
         """How many live shares each device has, and the owner gives."""
         rows = await self._gate.fetch("live_counts", list(device_ids), [owner])
@@ -246,15 +249,15 @@ class Store:
     async def shares_of_contacts(
         self, device_ids: Iterable[str], contact_ids: Iterable[UUID]
     ) -> dict[tuple[str, UUID], domain.Share]:
-        """Shares by device and contact; those of other commands among them."""
+        """Shares by device and contact."""
         contacts = list(contact_ids)
-        pairs = [(device_id, contact_id) for device_id in device_ids for contact_id in contacts]
+        pairs = dict.fromkeys((device_id, contact_id) for device_id in device_ids for contact_id in contacts)
         rows = await self._gate.fetch(
             "shares_of_contacts",
             [device_id for device_id, _ in pairs],
             [contact_id for _, contact_id in pairs],
         )
-        return {(row["device_id"], row["contact_id"]): _share(row) for row in rows}
+        return {pair: _share(row) for row in rows if (pair := (row["device_id"], row["contact_id"])) in pairs}
 
     async def shares_of_recipient(
         self, device_ids: Iterable[str], account_id: str, contact_ids: Iterable[UUID]
@@ -282,10 +285,12 @@ class Store:
         now: datetime,
         *,
         causation: str,
+        answer: str | None = None,
     ) -> dict[str, int]:
         """Append the events to their devices' locked streams, with the state and the messages that follow.
 
         ``decided`` pairs a share, each once, with the events that follow; returns the versions after all.
+        ``answer`` is that of the command ``causation``, stored as `finish` does.
 
         Raises:
             LimitReached: an event is larger than one may be.
@@ -313,6 +318,8 @@ class Store:
             if share is not None and following:
                 shares.append(share)
         if not events:
+            if answer is not None:
+                await self.finish(causation, answer)
             return after
         values = [codec.encode(envelope) for envelope in envelopes]
         for event, value in zip(events, values, strict=True):
@@ -346,6 +353,8 @@ class Store:
             [correlation_id()] * len(events),
             list(after),
             list(after.values()),
+            [] if answer is None else [causation],
+            [] if answer is None else [answer],
         )
         anew = [
             before.share_id

@@ -4,6 +4,7 @@ Locks are taken in the same order by all: command id, owner (for limits), accoun
 meanwhile), contacts (shared; exclusive to delete a recipient), devices by id.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,7 @@ from contracts.commands import (
     RevokeShare,
 )
 from contracts.events import AnyShareEvent, ShareRequested
+from contracts.positions import Position
 from share_command import domain
 from share_command.errors import DeviceNotFound, LimitReached, NotARecipient, Refused
 from share_command.handlers import naming
@@ -76,6 +78,14 @@ class Work:
         """Shares with the events that follow."""
         return [(item.before, item.events) for item in self.items if item.events]
 
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """Of the locked streams, after what was decided."""
+        added = Counter(event.device_id for item in self.items for event in item.events)
+        return tuple(
+            Position(device_id, version + added[device_id]) for device_id, version in self.versions.items()
+        )
+
 
 async def run(command: AnyCommand, context: Context) -> Work:
     """Decide a command on the locked state.
@@ -111,8 +121,7 @@ async def _request_share(command: RequestShare, context: Context) -> Work:
     grows = command.adds
     if grows:
         await store.lock_owner(command.actor)
-    own = await store.verified_addresses(command.actor)
-    accepting = await store.always_accepting(command.actor, addresses.usable)
+    own, accepting = await store.accounts(command.actor, addresses.usable)
     if grows:
         contacts = await store.book_contacts(
             command.actor, sorted(addresses.usable), context.clock(), causation=command.command_id
@@ -147,11 +156,12 @@ async def _request_share(command: RequestShare, context: Context) -> Work:
 
 async def _keep_limits(work: Work, owner: str, context: Context) -> None:
     """Refuse what would be more than a device, or an owner, may have."""
+    new = [item for item in work.items if _is_new(item)]
+    if not new:
+        return
     of_device, of_owner = await context.store.live_counts(work.versions, owner)
     limits = context.limits
-    for item in work.items:
-        if not item.events or not _is_new(item):
-            continue
+    for item in new:
         device_id = item.events[0].device_id
         count = of_device.get(device_id, 0) + 1
         message = None
@@ -281,9 +291,8 @@ async def _on_one_share(
     if found is None:  # makes no stream for what is not
         raise DeviceNotFound(device_id=command.device_id)
     _, address = found
-    own = await store.verified_addresses(command.actor)
-    accepting = (
-        await store.always_accepting(command.actor, [address]) if isinstance(command, ChangeShare) else {}
+    own, accepting = await store.accounts(
+        command.actor, [address] if isinstance(command, ChangeShare) else []
     )
     work = await _locked([command.device_id], context)
     found = await store.share(command.share_id, command.device_id)

@@ -154,9 +154,9 @@ class Handlers:
         stored = await store.claim(command.command_id, answers.digest(command, without="command_id"))
         if stored is not None:
             return None, stored
-        _, positions = await self._done(command, self._context(store, strict=True))
-        accepted = CommandAccepted(command_id=command.command_id, positions=positions)
-        await store.finish(command.command_id, answers.to_json(command, accepted))
+        work = await run(command, self._context(store, strict=True))
+        accepted = CommandAccepted(command_id=command.command_id, positions=work.positions)
+        await _append(command, work, store, answers.to_json(command, accepted))
         return accepted, None
 
     async def _once(self, command: AnyCommand) -> CommandAccepted:
@@ -186,26 +186,6 @@ class Handlers:
 
     def _context(self, store: Store, *, strict: bool) -> Context:
         return Context(store, self._clock, self._rules, self._limits, strict)
-
-    async def _done(self, command: AnyCommand, context: Context) -> tuple[Work, tuple[Position, ...]]:
-        """Decide and append."""
-        work = await run(command, context)
-        return work, await self._append(command, work, context)
-
-    async def _append(self, command: AnyCommand, work: Work, context: Context) -> tuple[Position, ...]:
-        after = await context.store.append(
-            work.decided, work.versions, work.now, causation=command.command_id
-        )
-        if isinstance(command, RequestShare | ChangeShare) and command.message is not None:
-            await context.store.save_message(
-                [
-                    share_id
-                    for item in work.items
-                    if item.refusal is None and (share_id := answers.outcome(item).share_id) is not None
-                ],
-                command.message,
-            )
-        return tuple(Position(device_id, version) for device_id, version in after.items())
 
     async def bulk(self, order: BulkShare) -> BulkDone:
         """Share each device with each recipient, a transaction for each device, and go on where it stopped.
@@ -257,9 +237,9 @@ class Handlers:
             if stored is not None:
                 items, at = answers.items_from_json(command, digest, stored)
                 return items, [Position.parse(text) for text in at]
-            work, positions = await self._device_done(connection, command, self._context(store, strict=False))
-            items = [answers.outcome(item) for item in work.items]
-            await store.finish(command.command_id, answers.items_to_json(command, items, positions))
+            items, positions = await self._device_done(
+                connection, command, self._context(store, strict=False)
+            )
         for item in items:
             COMMANDS.labels("BulkShare", item.code or "accepted").inc()
         self._committed()
@@ -267,16 +247,18 @@ class Handlers:
 
     async def _device_done(
         self, connection: pg.Connection, command: RequestShare, context: Context
-    ) -> tuple[Work, tuple[Position, ...]]:
-        """Decide and append; when all of it is refused, nothing is changed."""
+    ) -> tuple[list[ItemOutcome], tuple[Position, ...]]:
+        """Decide, append and store the answer; when all of it is refused, nothing else is changed."""
         work = Work(self._clock())
         try:
             async with connection.transaction():  # a savepoint
                 work = await run(command, context)
-                positions = await self._append(command, work, context)
-                if any(item.refusal is None for item in work.items):
-                    return work, positions
-                raise _NothingDone
+                if all(item.refusal is not None for item in work.items):
+                    raise _NothingDone
+                items = [answers.outcome(item) for item in work.items]
+                answer = answers.items_to_json(command, items, work.positions)
+                await _append(command, work, context.store, answer)
+                return items, work.positions
         except _NothingDone:
             pass
         except Refused as refusal:
@@ -286,7 +268,9 @@ class Handlers:
                 item.refusal = item.refusal or refusal.about(
                     device_id=item.device_id, recipient=item.recipient
                 )
-        return work, ()
+        items = [answers.outcome(item) for item in work.items]
+        await context.store.finish(command.command_id, answers.items_to_json(command, items, ()))
+        return items, ()
 
     async def explain(self, command: AnyCommand) -> Explanation:
         """What the command would do now, by the very decision that would be made; does nothing.
@@ -315,7 +299,9 @@ class Handlers:
                 context = self._context(Store(connection, self._sql), strict=True)
                 try:
                     async with connection.transaction():
-                        return (await self._done(command, context))[0], None
+                        work = await run(command, context)
+                        await _append(command, work, context.store)
+                        return work, None
                 except Refused as refusal:
                     try:
                         return await run(command, replace(context, strict=False)), refusal
@@ -353,6 +339,20 @@ class Handlers:
                 await asyncio.sleep(delay)
                 delay *= 2
         raise TimedOut if too_long else Unavailable
+
+
+async def _append(command: AnyCommand, work: Work, store: Store, answer: str | None = None) -> None:
+    """What was decided, with the owner's words and, if given, the answer that is stored."""
+    await store.append(work.decided, work.versions, work.now, causation=command.command_id, answer=answer)
+    if isinstance(command, RequestShare | ChangeShare) and command.message is not None:
+        await store.save_message(
+            [
+                share_id
+                for item in work.items
+                if item.refusal is None and (share_id := answers.outcome(item).share_id) is not None
+            ],
+            command.message,
+        )
 
 
 def _settle(entry: Entry, answer: CommandAccepted | BaseException) -> None:

@@ -15,7 +15,7 @@ returning command_id
 select command_id, body_sha256, result from command where command_id = any($1::text[])
 
 -- name: finish_command
--- Handlers, last. Primary key.
+-- Handlers, last, when nothing is appended. Primary key.
 update command set result = new.result::jsonb
 from unnest($1::text[], $2::text[]) as new (command_id, result)
 where command.command_id = new.command_id
@@ -46,18 +46,34 @@ select
 from device
 where device.device_id = any($1::text[])
 
--- name: verified_addresses
--- All handlers, before the devices' streams. Primary keys of account and account_address. The accounts cannot be
--- deleted meanwhile; locked in order of id, as the directory does.
-select account.account_id, account_address.address
-from account
-left join account_address on account_address.account_id = account.account_id
-where account.account_id = any($1::text[])
-order by account.account_id
-for key share of account
+-- name: accounts
+-- All handlers, before the devices' streams: who commands ($1, no owner in the row), and who of some addresses
+-- ($3) always accepts what an owner ($2) shares. Primary keys of account, account_address and always_accept. The
+-- accounts cannot be deleted meanwhile; they are locked in order of id, and before their rules, as the directory
+-- does that deletes both.
+with commanding as materialized (
+    select account.account_id, account_address.address
+    from account
+    left join account_address on account_address.account_id = account.account_id
+    where account.account_id = any($1::text[])
+    order by account.account_id
+    for key share of account
+), accepting as materialized (
+    select always_accept.owner_account_id, account_address.address, account_address.account_id
+    from always_accept
+    join account on account.account_id = always_accept.account_id
+    join account_address on account_address.account_id = always_accept.account_id
+    where always_accept.owner_account_id = any($2::text[]) and account_address.address = any($3::text[])
+    order by account.account_id
+    for key share of account, always_accept
+)
+select null as owner, account_id, address from commanding
+union all
+select owner_account_id, account_id, address from accepting
+order by account_id
 
 -- name: deleted_accounts
--- All handlers, for accounts of which verified_addresses found nothing, after it has waited for their locks.
+-- All handlers, for those who command and of whom accounts found nothing, after it has waited for their locks.
 -- Primary key.
 select account_id from deleted_account where account_id = any($1::text[])
 
@@ -128,18 +144,6 @@ join contact_book on contact_book.contact_id = contact.contact_id and contact_bo
 where contact.address = $2
 for update of contact
 
--- name: always_accepting
--- Handlers of requests and changes, before the devices' streams. Primary keys of always_accept, account and
--- account_address. The accounts cannot be deleted meanwhile; they are locked before their rules, in order of id, as
--- the directory does that deletes both.
-select always_accept.owner_account_id as owner, account_address.address, account_address.account_id
-from always_accept
-join account on account.account_id = always_accept.account_id
-join account_address on account_address.account_id = always_accept.account_id
-where always_accept.owner_account_id = any($1::text[]) and account_address.address = any($2::text[])
-order by account.account_id
-for key share of account, always_accept
-
 -- name: contacts
 -- Handlers of the other commands. Unique address.
 select contact_id, address from contact where address = any($1::text[])
@@ -200,7 +204,7 @@ where device_id = any($1::text[]) and state in ('requested', 'active')
 order by device_id, share_id
 
 -- name: live_counts
--- Handler of requests, under the owners' locks. Unique (device_id, contact_id), and share_given.
+-- Handler of requests that make new shares, under the owners' locks. Unique (device_id, contact_id), and share_given.
 select device_id, null as owner, count(*) as shares
 from share
 where device_id = any($1::text[]) and state in ('requested', 'active')
@@ -234,7 +238,7 @@ select device_id from share where due_at <= $1 group by device_id order by min(d
 
 -- name: append
 -- All that append, once. Primary keys; that of event (device_id, version) refuses a version that is taken. Outbox
--- ids are given in the order of the arrays. The owner's words go with the share.
+-- ids are given in the order of the arrays. The owner's words go with the share. A command's answer is stored too.
 with saved as (
     insert into share (
         share_id, device_id, contact_id, owner_account_id, state, terms, version, invitation_version, told_at,
@@ -270,6 +274,10 @@ with saved as (
     update device_stream set version = new.version
     from unnest($21::text[], $22::bigint[]) as new (device_id, version)
     where device_stream.device_id = new.device_id
+), answered as (
+    update command set result = new.result::jsonb
+    from unnest($23::text[], $24::text[]) as new (command_id, result)
+    where command.command_id = new.command_id
 )
 insert into outbox (topic, key, value, correlation_id)
 select new.topic, new.key, convert_to(new.value, 'UTF8'), new.correlation_id
