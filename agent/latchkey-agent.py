@@ -421,7 +421,7 @@ class Link:
                         return
             finally:
                 pinging.cancel()
-        except (TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             raise LostError("does not speak as agreed") from None
         finally:
             gateway.abort()
