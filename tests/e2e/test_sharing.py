@@ -202,7 +202,7 @@ async def test_a_revoke_cuts_what_is_open_with_bytes_in_flight(world: World) -> 
     pumping = asyncio.create_task(pump())
     await asyncio.wait_for(flowing.wait(), 10)
     await owner.share(device, BOB, action="REMOVE")
-    await asyncio.wait_for(pumping, 20)
+    await asyncio.wait_for(pumping, 5)
     cut = await find_access_event(world, device, ConnectionCut)
     assert (cut.reason, cut.account_id) == ("grant_ended", "bob")
     assert cut.bytes_from_device >= seen

@@ -101,12 +101,12 @@ async def test_a_push_reaches_a_browser_and_its_actions_open_the_invitation(
 async def delivered(debugging: Any, message: dict[str, Any], page: Page, body: str) -> list[dict[str, Any]]:
     """The notices shown once that with ``body`` is among them. A message to a worker that a busy browser does
     not wake in time is dropped without a word, so it is delivered again."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(30):
         while True:
             await debugging.send("ServiceWorker.deliverPushMessage", message)
             with contextlib.suppress(AssertionError):
                 return await until(
-                    lambda: page.evaluate(f"async (body) => {{ {SHOWN_WITH} }}", body), seconds=15
+                    lambda: page.evaluate(f"async (body) => {{ {SHOWN_WITH} }}", body), seconds=10
                 )
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent))  # the modules beside, which several tests use
 
+# Fixtures, told apart for their size.
+from agent_site import agents, presence_topic, told  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
 TICK_SECONDS = 0.2
 
 
