@@ -18,7 +18,7 @@ from schemathesis.specs.openapi import checks
 from contracts.commands import RequestShare
 from share_command import documents
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 Start = Callable[[str], tuple[subprocess.Popen[bytes], str]]
 EXAMPLES = 25

@@ -96,7 +96,6 @@ async def found_in(world: Any) -> dict[str, int]:
     return {table: sum(MARKER in row for row in rows) for table, rows in dump.items() if rows}
 
 
-@pytest.mark.timeout(300)
 @settings(
     max_examples=12,
     derandomize=True,
