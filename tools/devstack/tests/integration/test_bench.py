@@ -59,3 +59,11 @@ def test_a_benchmark_that_fails_or_says_nothing_usable_is_an_error(tmp_path: Pat
     path = script(tmp_path, "print('no figures')\n")
     with pytest.raises(StackError, match=r"bench\.py did not end with a line of figures"):
         run_bench(path, stack(tmp_path), [], Console(file=io.StringIO()))
+
+
+def test_whoever_is_behind_a_proxy_measures_this_machine(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        asks = "import os, urllib.request as u; assert u.proxy_bypass('127.0.0.1'), os.environ\n"
+        path = script(tmp_path, f"{asks}print({json.dumps(LAST)!r})\n")
+        assert run_bench(path, stack(tmp_path), [], Console(file=io.StringIO())) == 0
