@@ -15,10 +15,11 @@ import httpx
 import pytest
 from rich.console import Console
 
-from devstack import postgres, seed
+from devstack import guard, postgres, seed
 from devstack.demo import left_to_answer
 from devstack.demo_clients import Person
 from devstack.process import shim
+from devstack.stack import start_in_background, stop_running
 from devstack.state import StateDirectory
 from devstack.status import Moved, Status
 
@@ -106,6 +107,25 @@ def test_a_start_in_the_background_that_fails_says_so_once(state: StateDirectory
         f"latchkey: Port {port} (for the portal) is taken by another program. Choose another port.\n"
     )
     assert "latchkey" not in answer.stdout
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_ctrl_c_while_a_stack_starts_in_the_background_leaves_nothing_of_it(
+    state: StateDirectory, *, tied: bool
+) -> None:
+    class Interrupted(Console):
+        """Whoever looks at it presses Ctrl-C as soon as there is something to see."""
+
+        def print(self, *_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start_in_background(state, [], tied=tied, console=Interrupted())
+        assert state.holder() is None
+        assert guard.members(state.stack_id() or "-") == []
+    finally:
+        stop_running(state)
 
 
 def test_a_port_that_needs_rights_is_not_called_taken(state: StateDirectory) -> None:
