@@ -208,8 +208,10 @@ class StateDirectory:
         try:
             place = Path(tempfile.gettempdir()) / f"latchkey-ports-{os.getuid()}"
             place.mkdir(mode=0o700, exist_ok=True)
+            if place.lstat().st_uid != os.getuid():  # whose links could lead anywhere
+                return True
             claim = (place / str(port)).open("a")
-        except OSError:  # another user's directory of that name: then without reservations
+        except OSError:  # none can be made there: then without reservations, as with another user's
             return True
         if not _try_lock(claim.fileno(), 0):
             claim.close()
