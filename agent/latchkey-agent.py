@@ -542,7 +542,12 @@ class Agent:
         known = list(dict.fromkeys([*self._seeds, *usable]))
         if known != self.state.gateways:
             self.state.gateways = known
-            self.state.save()
+            try:
+                self.state.save()
+            except (
+                StopError
+            ) as error:  # a full disk is no reason to be offline: what is lost can be told again
+                log.warning("Which gateways there are could not be kept. %s", error)
 
     def _follow(self, address: str) -> None:
         if address not in self._links:
@@ -560,8 +565,9 @@ class Agent:
         loop = asyncio.get_running_loop()
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):
             with contextlib.suppress(NotImplementedError, AttributeError):  # not on Windows
-                loop.add_signal_handler(getattr(signal, name), self._stop)
-        for address in self._seeds:
+                if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:  # as by nohup
+                    loop.add_signal_handler(getattr(signal, name), self._stop)
+        for address in [*self._seeds, *self.state.gateways]:  # those told of before, should a seed be down
             self._follow(address)
         try:
             await self._ended

@@ -1,26 +1,30 @@
 """Idle, slow and half-open clients at a door: what each costs, and whether others still come in.
 
-It needs no servers: a door as the gateway opens it, in a process of its own, and clients in this one.
+It needs no servers: a door as the gateway opens it, in a process of its own, and clients in this one. It
+tells how much memory of the door's process an idle client takes, plain and over TLS; and how long a newcomer
+waits for his answer (the median of fifty) while nobody else is there, while so many are idle, and while all
+places for strangers of another address are taken by clients that say a byte a second, or stop in their
+handshake.
 
-    .venv/bin/python bench/doors.py [clients]
-
-The last line is a JSON object: memory of the door's process per idle client, plain and over TLS; and how long
-a newcomer waits for his answer while nobody else is there, while so many are idle, and while all places for
-strangers of another address are taken by clients that say a byte a second, or stop in their handshake.
+    ./latchkey bench doors
+    .venv/bin/python bench/doors.py --clients 1000
 """
 
+import argparse
 import asyncio
 import contextlib
 import json
 import multiprocessing
+import os
+import platform
 import ssl
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import psutil
 import uvloop
@@ -106,28 +110,43 @@ async def _slow(port: int, byte: bytes) -> None:
 
 async def _measure(
     ports: list[int], trust: ssl.SSLContext, door: psutil.Process, count: int
-) -> dict[str, object]:
+) -> list[dict[str, Any]]:
     plain, secure = ports
-    found: dict[str, object] = {"clients": count}
-    for name, port, tls in (("plain", plain, None), ("tls", secure, trust)):
-        found[f"{name}_newcomer_alone_ms"] = await _newcomer_ms(port, tls)
+    found: list[dict[str, Any]] = []
+    for name, port, tls in (("plain", plain, None), ("TLS", secure, trust)):
+        alone = await _newcomer_ms(port, tls)
         before = door.memory_info().rss
         async with _idle(port, count, tls):
-            found[f"{name}_bytes_per_idle"] = round((door.memory_info().rss - before) / count)
-            found[f"{name}_newcomer_among_idle_ms"] = await _newcomer_ms(port, tls)
+            each = round((door.memory_info().rss - before) / count)
+            among_idle = await _newcomer_ms(port, tls)
         slow = [asyncio.create_task(_slow(port, b"\x16")) for _ in range(2 * STRANGERS)]
         await asyncio.sleep(2.0)
-        found[f"{name}_newcomer_among_slow_ms"] = await _newcomer_ms(port, tls)
+        among_slow = await _newcomer_ms(port, tls)
         for task in slow:
             task.cancel()
         await asyncio.wait(slow)
-    found["seconds_since_start"] = round(time.time() - door.create_time(), 1)
+        found += [
+            {"figure": f"memory per idle client, {name}", "value": each, "unit": "B"},
+            {"figure": f"a newcomer's answer, {name}, alone", "value": alone, "unit": "ms"},
+        ]
+        for others, value in ((f"among {count:,} idle", among_idle), ("among slow ones", among_slow)):
+            found.append(
+                {
+                    "figure": f"a newcomer's answer, {name}, {others}", "value": value, "unit": "ms",
+                    "peer": "alone", "peer_value": alone, "ratio": round(value / alone, 2),
+                }
+            )  # fmt: skip
     return found
 
 
 def main() -> None:
-    """Run it."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else CLIENTS
+    """Run it; the last line is the result as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("status", nargs="?", help="of a running stack; not used")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help="that are idle")
+    count = parser.parse_args().clients
     with tempfile.TemporaryDirectory() as directory:
         make(Path(directory))
         here, there = multiprocessing.Pipe()
@@ -136,10 +155,12 @@ def main() -> None:
         try:
             ports: list[int] = here.recv()
             trust = ssl.create_default_context(cafile=files(Path(directory)).ca)
-            print(json.dumps(uvloop.run(_measure(ports, trust, psutil.Process(process.pid), count))))
+            figures = uvloop.run(_measure(ports, trust, psutil.Process(process.pid), count))
         finally:
             process.kill()
             process.join()
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    print(json.dumps({"name": "doors", "figures": figures, "runs": 1, "machine": machine}))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,26 @@
 
 Each parser is a function of bytes; the only errors that it may raise are those that it names. Input is made
 by a seeded generator from samples of what the parser understands: bytes are changed, cut out, doubled, and
-spliced from other samples, so that most of it gets past the first check. It needs no servers:
+spliced from other samples, so that most of it gets past the first check. It needs no servers, and tells the
+inputs of each parser, crashes, the slowest input, and by how much memory grew. With a crash, or an input that
+takes longer than half a second, it ends with 1.
 
-    .venv/bin/python bench/fuzz.py [inputs] [seed]
-
-The last line is a JSON object: inputs and crashes by parser, the slowest input, and by how much memory grew.
+    ./latchkey bench fuzz
+    .venv/bin/python bench/fuzz.py --inputs 10000 --seed 2
 """
 
+import argparse
 import contextlib
 import gc
 import json
+import os
+import platform
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 from websockets.frames import Frame, Opcode
@@ -165,13 +170,23 @@ def changed(samples: Sequence[bytes], chance: random.Random) -> bytes:
     return bytes(data)
 
 
-def fuzz(parsers: Sequence[Parser], inputs: int, seed: int, *, seconds: float) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of it. ``inputs`` by parser; ``crashes`` are the first twenty."""
+
+    inputs: dict[str, int]
+    crashes: list[str]
+    slowest_seconds: float
+    grown_bytes: int
+
+
+def fuzz(parsers: Sequence[Parser], inputs: int, seed: int, *, seconds: float) -> Result:
     """Feed the parsers in turn until that many inputs, or that long."""
     chance = random.Random(seed)
     process = psutil.Process()
     counts = {parser.name: 0 for parser in parsers}
     crashes: list[str] = []
-    slowest, began, warm = 0.0, time.monotonic(), 0
+    slowest, began, warm = 0.0, time.monotonic(), process.memory_info().rss
     for number in range(inputs):
         parser = parsers[number % len(parsers)]
         data = changed(parser.samples, chance)
@@ -185,30 +200,41 @@ def fuzz(parsers: Sequence[Parser], inputs: int, seed: int, *, seconds: float) -
                 crashes.append(f"{parser.name}: {error!r} of {data[:200]!r}")
         slowest = max(slowest, time.perf_counter() - at)
         counts[parser.name] += 1
-        if number == inputs // 10:
+        if number == inputs // 10:  # from here on, what is kept should not grow
             gc.collect()
             warm = process.memory_info().rss
         if number % 1000 == 0 and time.monotonic() - began > seconds:
             break
     gc.collect()
-    return {
-        "seed": seed,
-        "inputs": counts,
-        "total": sum(counts.values()),
-        "crashes": crashes,
-        "slowest_seconds": round(slowest, 4),
-        "grown_bytes": process.memory_info().rss - warm if warm else None,
-        "seconds": round(time.monotonic() - began, 1),
-    }
+    return Result(counts, crashes, slowest, process.memory_info().rss - warm)
 
 
 def main() -> None:
-    """Run it, and fail when a parser does."""
-    inputs = int(sys.argv[1]) if len(sys.argv) > 1 else INPUTS
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    result = fuzz(PARSERS, inputs, seed, seconds=SECONDS)
-    print(json.dumps(result))
-    if result["crashes"] or float(str(result["slowest_seconds"])) > SLOW_SECONDS:
+    """Run it, and fail when a parser does; the last line is the result as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("status", nargs="?", help="of a running stack; not used")
+    parser.add_argument("--inputs", type=int, default=INPUTS)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    result = fuzz(PARSERS, given.inputs, given.seed, seconds=SECONDS)
+    for crash in result.crashes:
+        print(crash, flush=True)
+    crashes, slowest = len(result.crashes), result.slowest_seconds
+    figures: list[dict[str, Any]] = [
+        {"figure": f"inputs, {name}", "value": count, "unit": "inputs"}
+        for name, count in result.inputs.items()
+    ]
+    figures += [
+        {"figure": "crashes", "value": crashes, "unit": "", "aim": 0, "met": not crashes},
+        {"figure": "slowest input", "value": round(slowest, 4), "unit": "s", "aim": f"<= {SLOW_SECONDS}",
+         "met": slowest <= SLOW_SECONDS},
+        {"figure": "memory grown", "value": result.grown_bytes, "unit": "B"},
+    ]  # fmt: skip
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    print(json.dumps({"name": "fuzz", "figures": figures, "runs": 1, "machine": machine, "seed": given.seed}))
+    if crashes or slowest > SLOW_SECONDS:
         sys.exit(1)
 
 

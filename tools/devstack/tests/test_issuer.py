@@ -208,6 +208,13 @@ async def test_a_token_for_scripts(server: IssuerServer, browser: httpx.AsyncCli
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "INVALID_REQUEST")
 
 
+async def test_a_proxy_that_leads_elsewhere_is_not_asked_for_a_token(
+    server: IssuerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert await fetch_token(server.url, "ann@example.test")
+
+
 async def test_signing_out_returns_to_registered_addresses_only(browser: httpx.AsyncClient) -> None:
     asked = {"client_id": "portal", "post_logout_redirect_uri": "http://portal.test/", "state": "x"}
     answer = await browser.get("/end-session", params=asked)

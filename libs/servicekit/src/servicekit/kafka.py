@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import aiokafka  # noqa: TID251 - this is the module that may
+import aiokafka.client  # noqa: TID251 - as above
 from aiokafka.abc import ConsumerRebalanceListener  # noqa: TID251 - as above
 from aiokafka.client import AIOKafkaClient  # noqa: TID251 - as above
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError  # noqa: TID251 - as above
@@ -71,7 +72,32 @@ async def _bootstrap_to_a_broker(self: AIOKafkaClient) -> None:
         raise KafkaConnectionError("the broker that answered serves nobody: it is starting or stopping")
 
 
-AIOKafkaClient.bootstrap = _bootstrap_to_a_broker  # here, as FastStream too makes clients of its own
+_create_conn = aiokafka.client.create_conn
+
+
+async def _connection(*place: Any, on_close: Any = None, **options: Any) -> Any:
+    """aiokafka's connection to a broker; the one of `bootstrap` ends with whoever gives up while it asks.
+
+    That one is nobody's yet, and stayed open until the garbage collector found it.
+    """
+    connection: Any = await _create_conn(*place, on_close=on_close, **options)
+
+    async def ask(request: Any) -> Any:
+        del connection.send  # from here on it is the class's again
+        try:
+            return await connection.send(request)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+
+    if on_close is None:  # of the others, which their client keeps and closes, it is told
+        connection.send = ask
+    return connection
+
+
+# Here, as FastStream too makes clients of its own.
+AIOKafkaClient.bootstrap = _bootstrap_to_a_broker
+aiokafka.client.create_conn = _connection
 
 
 @lru_cache(maxsize=100_000)

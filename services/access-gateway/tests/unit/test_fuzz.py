@@ -22,8 +22,8 @@ def harness() -> Any:
 def test_no_parser_breaks_on_what_is_generated() -> None:
     fuzz = harness()
     result = fuzz.fuzz(fuzz.PARSERS, 1000 * len(fuzz.PARSERS), 7, seconds=30.0)
-    assert result["crashes"] == []
-    assert all(count >= 100 for count in result["inputs"].values())
+    assert result.crashes == []
+    assert all(count >= 100 for count in result.inputs.values())
 
 
 def test_a_parser_that_breaks_is_noticed() -> None:
@@ -33,4 +33,4 @@ def test_a_parser_that_breaks_is_noticed() -> None:
         return data.index(b"Host")
 
     result = fuzz.fuzz([fuzz.Parser("fragile", fragile, fuzz.HEADS)], 200, 7, seconds=30.0)
-    assert "fragile" in result["crashes"][0]
+    assert "fragile" in result.crashes[0]

@@ -359,7 +359,8 @@ def ops(context: typer.Context, state: StateOption = _STATE) -> None:
     command = [sys.executable, "-m", "latchkey_ops", *context.args]
     env = dict(os.environ)
     asks = bool(context.args) and not {"-h", "--help"} & set(context.args)
-    if asks and not {"LATCHKEY_POSTGRES_DSN", "LATCHKEY_KAFKA_BOOTSTRAP"} & env.keys():
+    told = {"LATCHKEY_POSTGRES_DSN", "LATCHKEY_KAFKA_BOOTSTRAP", "LATCHKEY_SECRETS_DIR"} & env.keys()
+    if asks and not told:
         directory = StateDirectory(state)
         env |= services.operator_settings(running(directory), directory.load_secrets())
     os.execve(sys.executable, command, env)  # noqa: S606 - it takes over: its exit code and signals are ours

@@ -13,6 +13,9 @@ from rich.table import Table
 from devstack.process import StackError
 from devstack.status import Status
 
+_HERE = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+"""What is measured is on this machine, whatever proxy leads out of it."""
+
 
 class Figure(BaseModel):
     """One measured figure; ``peer`` is what it is compared with, ``aim`` what it should reach."""
@@ -50,7 +53,7 @@ def run_bench(script: Path, stack: Status, arguments: Sequence[str], console: Co
         [sys.executable, str(script), str(status), *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **_HERE},
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:

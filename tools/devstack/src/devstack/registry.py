@@ -289,7 +289,7 @@ def _same_id(path: str, body: str) -> None:
 
 async def fetch_targets(url: str) -> seed.Targets:
     """Where the running demo services listen."""
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
         answer = await client.get(f"{url}/targets")
         answer.raise_for_status()
         return seed.Targets(**answer.json())

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
 
 import httpx
 from rich.console import Console
@@ -192,7 +193,8 @@ def start_in_background(
     ``tied``: it stops when the calling process ends, however that ends.
 
     Raises:
-        StackError: it did not become ready; with its own words, which are not shown before.
+        StackError: it did not become ready; with its own words, which are not shown before. It is stopped
+            then, and also when a signal ends the waiting.
     """
     state.make()
     state.logs.mkdir(exist_ok=True)
@@ -210,6 +212,18 @@ def start_in_background(
             start_new_session=True,
         )
     threading.Thread(target=child.wait, daemon=True).start()  # reaps it whenever it ends
+    try:
+        return _until_ready(state, child, log, console)
+    except BaseException:  # Ctrl-C too: what is not ready yet nobody will think of stopping
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_STOP_SECONDS)
+        raise
+
+
+def _until_ready(
+    state: StateDirectory, child: subprocess.Popen[bytes], log: Path, console: Console
+) -> Status:
     deadline = time.monotonic() + _START_SECONDS
     with log.open() as printed:
         said = ""
@@ -226,7 +240,6 @@ def start_in_background(
             if ended:
                 raise StackError(said or f"The stack did not start: {excerpt(log, 1)}")
             if time.monotonic() > deadline:
-                child.terminate()
                 raise StackError(f"The stack was not ready after {_START_SECONDS:.0f} s: {excerpt(log, 1)}")
             time.sleep(0.05)
 

@@ -113,7 +113,8 @@ class StateDirectory:
     def holder(self) -> int | None:
         """Process id of the stack that runs on this directory."""
         with contextlib.suppress(FileNotFoundError), self._lock.open("r") as file:
-            if not _try_lock(file.fileno(), 0):
+            # Shared: of two who look at once, neither must take the other for the stack of the id in it.
+            if not _try_lock(file.fileno(), 0, fcntl.LOCK_SH):
                 return int(file.read() or 0) or None
         return None
 
@@ -207,8 +208,10 @@ class StateDirectory:
         try:
             place = Path(tempfile.gettempdir()) / f"latchkey-ports-{os.getuid()}"
             place.mkdir(mode=0o700, exist_ok=True)
+            if place.lstat().st_uid != os.getuid():  # whose links could lead anywhere
+                return True
             claim = (place / str(port)).open("a")
-        except OSError:  # another user's directory of that name: then without reservations
+        except OSError:  # none can be made there: then without reservations, as with another user's
             return True
         if not _try_lock(claim.fileno(), 0):
             claim.close()
@@ -217,11 +220,11 @@ class StateDirectory:
         return True
 
 
-def _try_lock(file: int, seconds: float) -> bool:
+def _try_lock(file: int, seconds: float, kind: int = fcntl.LOCK_EX) -> bool:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
@@ -232,6 +235,11 @@ def _try_lock(file: int, seconds: float) -> bool:
 
 def _write(path: Path, text: str) -> None:
     new = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        new.replace(path)
+    except OSError as error:
+        raise StackError(
+            f"{path} cannot be written: {error.strerror}. Make room there, or name another by --state."
+        ) from error

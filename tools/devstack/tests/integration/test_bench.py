@@ -11,6 +11,7 @@ from devstack.bench import run_bench
 from devstack.process import StackError
 from devstack.status import Status
 
+PROJECT = Path(__file__).parents[4]
 LAST = {
     "name": "nothing",
     "figures": [
@@ -59,3 +60,25 @@ def test_a_benchmark_that_fails_or_says_nothing_usable_is_an_error(tmp_path: Pat
     path = script(tmp_path, "print('no figures')\n")
     with pytest.raises(StackError, match=r"bench\.py did not end with a line of figures"):
         run_bench(path, stack(tmp_path), [], Console(file=io.StringIO()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("doors", ["--clients", "50"]), ("fuzz", ["--inputs", "600"])]
+)
+def test_a_benchmark_without_servers_is_run_like_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, arguments: list[str]
+) -> None:
+    path = PROJECT / "bench" / f"{name}.py"
+    assert run_bench(path, stack(tmp_path), arguments, Console(file=io.StringIO())) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["name"] == name
+    assert len(told["figures"]) > 4
+
+
+def test_whoever_is_behind_a_proxy_measures_this_machine(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        asks = "import os, urllib.request as u; assert u.proxy_bypass('127.0.0.1'), os.environ\n"
+        path = script(tmp_path, f"{asks}print({json.dumps(LAST)!r})\n")
+        assert run_bench(path, stack(tmp_path), [], Console(file=io.StringIO())) == 0

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import httpx
 import pytest
 from rich.console import Console
 
-from devstack import postgres, seed
+from devstack import guard, postgres, seed
 from devstack.demo import left_to_answer
 from devstack.demo_clients import Person
-from devstack.process import shim
+from devstack.process import free_port, shim
+from devstack.stack import start_in_background, stop_running
 from devstack.state import StateDirectory
 from devstack.status import Moved, Status
 
@@ -106,6 +108,41 @@ def test_a_start_in_the_background_that_fails_says_so_once(state: StateDirectory
         f"latchkey: Port {port} (for the portal) is taken by another program. Choose another port.\n"
     )
     assert "latchkey" not in answer.stdout
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_ctrl_c_while_a_stack_starts_in_the_background_leaves_nothing_of_it(
+    state: StateDirectory, *, tied: bool
+) -> None:
+    class Interrupted(Console):
+        """Whoever looks at it presses Ctrl-C as soon as there is something to see."""
+
+        def print(self, *_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start_in_background(state, [], tied=tied, console=Interrupted())
+        assert state.holder() is None
+        assert guard.members(state.stack_id() or "-") == []
+    finally:
+        stop_running(state)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a directory that is another user's")
+def test_another_user_cannot_have_a_stack_make_files_for_him(
+    state: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ports are claimed by files below the directory for temporary ones, which is everybody's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    port = free_port()
+    his = tmp_path / f"latchkey-ports-{os.getuid()}"
+    his.mkdir()
+    (his / str(port)).symlink_to(tmp_path / "nologin")
+    os.chown(his, 65534, 65534)
+    with state.locked():
+        assert state.choose_ports({"portal": port}, {})[0] == {"portal": port}
+    assert not (tmp_path / "nologin").exists()
 
 
 def test_a_port_that_needs_rights_is_not_called_taken(state: StateDirectory) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
@@ -279,6 +280,28 @@ def test_state_is_private_and_never_a_directory_with_other_files(launch: Launch,
     (foreign / "precious").touch()
     with pytest.raises(StackError, match="holds other files"):
         StateDirectory(foreign).make()
+
+
+def test_many_who_look_at_once_see_no_stack_where_none_runs(tmp_path: Path) -> None:
+    """Else `down` beside a `status` could end whatever process has the id of the last stack by now."""
+    state = StateDirectory(tmp_path / "state")
+    state.make()
+    with state.locked():
+        assert state.holder() == os.getpid()
+
+    def look(_: int) -> set[int | None]:
+        return {state.holder() for _ in range(300)}
+
+    with ThreadPoolExecutor(8) as lookers:
+        assert set().union(*lookers.map(look, range(8))) == {None}
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "state")
+    state.make()
+    (state.path / "ports.json.new").mkdir()  # as good as a full disk, for whoever writes there
+    with state.locked(), pytest.raises(StackError, match=r"ports\.json cannot be written: Is a directory\."):
+        state.choose_ports({"portal": 0}, {})
 
 
 def test_a_fresh_start_forgets_the_state_and_only_that(tmp_path: Path) -> None:

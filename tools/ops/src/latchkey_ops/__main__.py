@@ -66,7 +66,7 @@ def lag(
             )
         else:
             rows = [asdict(item) for item in found.lags] if every else found.by_topic()
-            show.table(rows, empty="Nothing is read yet.")
+            show.grouped(rows, 2 if every else 1, empty="Nothing is read yet.")
             oldest = found.oldest()
             show.console.print(
                 "Permissions: a device partition was never proved fresh."

@@ -3,6 +3,7 @@
 import contextlib
 import getpass
 import json
+import os
 import socket
 from collections.abc import AsyncGenerator, Mapping
 
@@ -24,8 +25,9 @@ class Audit:
 
         A row that stays at ``begun`` tells that the process was killed meanwhile.
         """
-        who = f"{getpass.getuser()}@{socket.gethostname()}"
-        (row,) = await self._database.rows("begin_operation", who, self._reason, what, json.dumps(arguments))
+        (row,) = await self._database.rows(
+            "begin_operation", _who(), self._reason, what, json.dumps(arguments)
+        )
         number: int = row["operation_id"]
         try:
             yield
@@ -36,3 +38,12 @@ class Audit:
 
     async def _end(self, number: int, outcome: str, detail: str | None) -> None:
         await self._database.rows("end_operation", number, outcome, detail and detail[:_MOST_DETAIL])
+
+
+def _who() -> str:
+    """The operating system's user and host; of a user without a name, as containers have them, his number."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"

@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
     """Give ``app`` the verbs."""
     app.command(context_settings=_PASSED_ON)(replay)
     app.command(context_settings=_PASSED_ON)(verify)
-    app.command(context_settings=_PASSED_ON)(swap)
+    app.command()(swap)
     app.command()(generations)
     app.command("drop-generation")(drop_generation)
 
@@ -89,24 +89,26 @@ def verify(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def swap(
-    context: typer.Context,
+    *,
     number: Number,
+    force: Annotated[
+        bool, typer.Option("--force", help="Swap although the comparison found differences.")
+    ] = False,
+    most: Annotated[int | None, typer.Option(help="Differences that are shown (20).", min=1)] = None,
     dry_run: DryRun = False,
     reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put another generation in the live one's place, after catching up: also the way back after a replay.
-
-    Further options are those of permission-projector swap: --force, --most.
-    """
+    """Put another generation in the live one's place, after catching up: also the way back after a replay."""
+    options = [*(["--force"] if force else []), *([] if most is None else ["--most", str(most)])]
 
     async def main() -> None:
         place = Place()
         if dry_run:
             await _would(as_json, number, "would catch up, be compared with the live one, and become live")
             return
-        async with place.audit(reason).recorded("swap", {"number": number, "options": context.args}):
-            await _built(as_json, "swap", str(number), *context.args)
+        async with place.audit(reason).recorded("swap", {"number": number, "options": options}):
+            await _built(as_json, "swap", str(number), *options)
 
     run(main())
 

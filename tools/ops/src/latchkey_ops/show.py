@@ -3,10 +3,11 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,17 +22,69 @@ def as_json(document: object) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, empty: str) -> None:
-    """Rows under the names of their fields; ``empty`` when there are none."""
+    """Rows under the names of their fields; ``empty`` when there are none.
+
+    Where they are wider than the terminal, a line for each field instead: a word that is broken up cannot be
+    read, nor searched for.
+    """
     if not rows:
         console.print(empty)
         return
-    shown = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in rows[0]:
-        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
-        shown.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(_cell(row.get(name)) for name in rows[0]))
+    columns = [_Column(name, [_cell(row.get(name)) for row in rows]) for name in rows[0]]
+    if sum(column.least + _BESIDE for column in columns) > console.width:
+        for row in rows:
+            fields(row)
+            console.print()
+        return
+    whole = sum(column.most + _BESIDE for column in columns) <= console.width
+    shown = Table(box=None, padding=(0, _BESIDE // 2), header_style="dim")
+    for column in columns:
+        numeric = all(isinstance(row.get(column.name) or None, int | float | None) for row in rows)
+        shown.add_column(
+            column.title, justify="right" if numeric else "left", width=None if whole else column.least
+        )
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        shown.add_row(*map(escape, cells))
     console.print(shown)
+
+
+def grouped(rows: Sequence[Mapping[str, Any]], depth: int, *, empty: str) -> None:
+    """As `table`; what rows have in common of their first ``depth`` fields is said once, above them."""
+    names = list(rows[0])[: depth + 1] if rows else []
+    first, shown, last = ", ".join(names), list[dict[str, Any]](), list[Any]()
+    for row in rows:
+        *common, own = (row[name] for name in names)
+        rest = {name: value for name, value in row.items() if name not in names}
+        for level, value in enumerate(common):
+            if common[: level + 1] != last[: level + 1]:
+                shown.append({first: f"{'  ' * level}{value}", **dict.fromkeys(rest, "")})
+        shown.append({first: f"{'  ' * depth}{own}", **rest})
+        last = common
+    table(shown, empty=empty)
+
+
+_BESIDE: Final = 2
+"""Blanks beside a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    cells: Sequence[str]
+
+    @property
+    def title(self) -> str:
+        return self.name.replace("_", " ")
+
+    @property
+    def least(self) -> int:
+        """How wide it is with a word of its title below the other."""
+        return max(map(cell_len, (*self.cells, *self.title.split())))
+
+    @property
+    def most(self) -> int:
+        """How wide it is with its title in one line."""
+        return max(self.least, cell_len(self.title))
 
 
 def fields(document: Mapping[str, Any]) -> None:
@@ -39,7 +92,7 @@ def fields(document: Mapping[str, Any]) -> None:
     grid = Table.grid(padding=(0, 2))
     for name, value in document.items():
         shown = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-        grid.add_row(f"[dim]{name.replace('_', ' ')}[/dim]", _cell(shown))
+        grid.add_row(f"[dim]{name.replace('_', ' ')}[/dim]", escape(_cell(shown)))
     console.print(grid)
 
 
@@ -63,9 +116,9 @@ def _cell(value: object) -> str:
         case datetime():
             return f"{value.astimezone():%Y-%m-%d %H:%M:%S%z}"
         case dict() | list() | tuple():
-            return escape(json.dumps(value, default=_plain))
+            return json.dumps(value, default=_plain)
         case _:
-            return escape(str(value))
+            return str(value)
 
 
 def _plain(value: object) -> object:

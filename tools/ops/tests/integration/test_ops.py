@@ -329,5 +329,8 @@ async def test_the_launcher_without_a_stack_says_so_and_explains_itself_all_the_
     answer = await launch("--state", str(tmp_path / "none"), "lag")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "No stack runs" in answer.err
+    answer = await launch("--state", str(tmp_path / "none"), "lag", LATCHKEY_SECRETS_DIR=str(tmp_path))
+    assert answer.code == 2  # told of an installation, it asks no other
+    assert "LATCHKEY_POSTGRES_DSN: Field required" in answer.err
     answer = await launch("dead-letters", "retry", "--help")
     assert (answer.code, "./latchkey ops dead-letters retry" in answer.out) == (0, True)
