@@ -198,6 +198,32 @@ async def test_a_mail_put_off_and_turned_off_meanwhile_is_not_sent(world: "World
     assert world.mailbox.messages("bob@example.com") == []
 
 
+async def test_a_push_put_off_does_not_reach_who_uses_the_browser_next(
+    world: "World", providers: Providers
+) -> None:
+    """Two people at one browser: what was for the first must not be shown to the second."""
+    providers.answers.append((503, {}, None))
+    one = await world.start(
+        push_key=new_internal_key()[0], push_contact="mailto:ops@example.com",
+        push_hosts=json.dumps([providers.address]), retry_first_seconds=1,
+    )  # fmt: skip
+    browser = {"endpoint": f"{providers.url}/push/shared", "keys": Browser().keys}
+    await subscribed(world, one, browser)
+    await world.invite(await world.contact("bob@example.com"))
+    await put_off(world)
+    await world.account("carol", "Carol", "carol@example.com")
+    assert (await world.ask(one, "carol", "POST", "push-subscriptions", json=browser)).status_code == 201
+
+    async def over() -> bool:
+        state = "select state, code from notifier.delivery where channel = 'web_push'"
+        return tuple(await world.pool.fetchrow(state) or ()) == ("failed", "SUBSCRIPTION_GONE")
+
+    await world.until(over)
+    assert len(providers.asked) == 1
+    kept = (await world.ask(one, "carol", "GET", "push-subscriptions")).json()["items"]
+    assert len(kept) == 1, "hers stays"
+
+
 def redrive(world: "World", *options: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "notifier", "redrive", *options],

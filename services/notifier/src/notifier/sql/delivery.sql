@@ -45,7 +45,8 @@ left join lateral (
     )
 ) as person on true
 left join account_setting as s on s.account_id = person.account_id
-left join push_subscription as q on q.subscription_id = nullif(d.target, '')::uuid
+left join push_subscription as q
+    on q.subscription_id = nullif(d.target, '')::uuid and q.account_id = person.account_id
 order by n.created_at, n.event_time, d.delivery_id
 
 -- name: renew_claims
