@@ -174,15 +174,26 @@ class TlsClient(TransportClient):
     secure = True
 
     @classmethod
-    async def accept(cls, sock: socket.socket, source: Address, context: ssl.SSLContext) -> "TlsClient":
+    async def accept(
+        cls,
+        sock: socket.socket,
+        source: Address,
+        context: ssl.SSLContext,
+        *,
+        closing_seconds: float | None = None,
+    ) -> "TlsClient":
         """Do the handshake; however it ends, the socket is taken care of.
+
+        Once it is closed, what the client has not taken after ``closing_seconds`` (None: 30) is dropped.
 
         Raises:
             OSError: it failed (`ssl.SSLError` is one).
         """
         loop, inflow = asyncio.get_running_loop(), Inflow()
         # What it returns as the protocol is, under uvloop, its own.
-        transport, _ = await loop.connect_accepted_socket(lambda: inflow, sock, ssl=context)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: inflow, sock, ssl=context, ssl_shutdown_timeout=closing_seconds
+        )
         return cls(source, transport, inflow)
 
 

@@ -125,14 +125,16 @@ class Door:
         crowd: Crowd,
         hello_seconds: float,
         certificate: Certificate | None = None,
+        closing_seconds: float | None = None,
     ) -> None:
-        """Open it; ``name`` is for metrics and logs.
+        """Open it; ``name`` is for metrics and logs, ``closing_seconds`` as for `TlsClient.accept`.
 
         Raises:
             OSError: the port is taken, or this process may not have it.
         """
         self._name, self._handle, self._crowd = name, handle, crowd
         self._hello_seconds, self._certificate = hello_seconds, certificate
+        self._closing_seconds = closing_seconds
         self._tasks: set[asyncio.Task[None]] = set()
         for reason in TurnedAway:
             metrics.TURNED_AWAY.labels(door=name, reason=reason.value)
@@ -198,7 +200,9 @@ class Door:
         if self._certificate is None:
             return PlainClient(sock, source)
         try:
-            return await TlsClient.accept(sock, source, self._certificate.context)
+            return await TlsClient.accept(
+                sock, source, self._certificate.context, closing_seconds=self._closing_seconds
+            )
         except OSError:
             self._turned_away(TurnedAway.HANDSHAKE)
             return None

@@ -19,6 +19,8 @@ from access_gateway.tls import Certificate
 from servicekit.auth import OidcVerifier
 
 _ISSUER_SECONDS = 5.0
+_CLOSING_SECONDS = 86_400.0
+"""Longer than anybody waits: whoever relays ends what does not move any more."""
 
 
 class Entrance:
@@ -55,6 +57,7 @@ class Entrance:
                             crowd=self._crowd,
                             hello_seconds=self._settings.hello_seconds,
                             certificate=certificate,
+                            closing_seconds=_CLOSING_SECONDS,
                         )
                     )
                 yield

@@ -365,12 +365,17 @@ class Doorway:
         return self.issuer.token(account_id)
 
     async def connect(
-        self, *, secure: bool = False, source: str = "127.0.0.1"
+        self, *, secure: bool = False, source: str = "127.0.0.1", receives: int | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """``receives``: bytes that the client's kernel keeps for it; else it decides."""
+        sock = socket.socket()
+        if receives is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+        sock.bind((source, 0))
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.tls if secure else self.plain))
         return await asyncio.open_connection(
-            "127.0.0.1",
-            self.tls if secure else self.plain,
-            local_addr=(source, 0),
+            sock=sock,
             ssl=self.trust if secure else None,
             server_hostname="localhost" if secure else None,
         )

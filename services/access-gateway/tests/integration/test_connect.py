@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import random
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -31,9 +33,10 @@ async def ask(
     early: bytes = b"",
     secure: bool = False,
     source: str = "127.0.0.1",
+    receives: int | None = None,
 ) -> tuple[int, str, asyncio.StreamReader, asyncio.StreamWriter]:
     """Send a CONNECT; the status and the head of the answer, and the connection."""
-    reader, writer = await doorway.connect(secure=secure, source=source)
+    reader, writer = await doorway.connect(secure=secure, source=source, receives=receives)
     head = "\r\n".join([f"CONNECT {target} HTTP/1.1", f"Host: {target}", *headers, "", ""])
     writer.write(head.encode() + early)
     async with asyncio.timeout(20):
@@ -93,6 +96,47 @@ async def test_what_a_device_says_last_arrives(
     service = await world.device("dev-1", await devices.says(data))
     await world.share("dev-1", "ann")
     _, _, reader, writer = await ask(doorway, f"{service}:22", bearer(doorway.token("ann")), secure=secure)
+    async with asyncio.timeout(30):
+        assert await reader.read() == data
+    writer.close()
+
+
+_LITTLE = 8 * 1024
+
+
+def kept_by_kernels() -> int:
+    """How many bytes a connection takes whose reader, with a little buffer, reads nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _LITTLE)
+        reader.connect(listener.getsockname())
+        writer, _ = listener.accept()
+        with writer:
+            writer.setblocking(False)
+            count = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    count += writer.send(bytes(65536))
+            return count
+
+
+async def test_a_client_by_tls_that_pauses_gets_all_that_a_device_said_before_it_closed(
+    world: "World", devices: "Devices", doorway: "Doorway"
+) -> None:
+    """TLS dropped what a client had not taken 30 seconds after the device was done."""
+    data = random.randbytes(kept_by_kernels() + 150_000)  # the rest is in the gateway's own hands
+    service = await world.device("dev-1", await devices.says(data))
+    await world.share("dev-1", "ann")
+    status, _, reader, writer = await ask(
+        doorway, f"{service}:22", bearer(doorway.token("ann")), secure=True, receives=_LITTLE
+    )
+    assert status == 200
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    still_open = await doorway.gateway.metric("gateway_open_connections")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(31):
+            while await doorway.gateway.metric("gateway_open_connections") == still_open:  # noqa: ASYNC110 - asked over HTTP
+                await asyncio.sleep(0.2)
+    writer.transport.resume_reading()  # type: ignore[attr-defined]
     async with asyncio.timeout(30):
         assert await reader.read() == data
     writer.close()

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import random
 import socket
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
@@ -19,14 +20,17 @@ MEGABYTE = 1 << 20
 PATIENT = Limits(60.0)
 
 
-def tcp_pair(buffers: int | None = None) -> tuple[socket.socket, socket.socket]:
-    """Two connected TCP sockets, non-blocking, with small kernel buffers if wanted."""
+def tcp_pair(buffers: int | None = None, receives: int | None = None) -> tuple[socket.socket, socket.socket]:
+    """Two connected TCP sockets, non-blocking, with small kernel buffers if wanted; ``receives`` is the first
+    one's alone."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         one = socket.socket()
         if buffers is not None:
             for sock in (listener, one):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
+        if receives is not None:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
         one.connect(listener.getsockname())
         other, _ = listener.accept()
     one.setblocking(False)
@@ -83,11 +87,12 @@ class Wires:
         self,
         *,
         buffers: int | None = None,
+        receives: int | None = None,
         limits: Limits = PATIENT,
         before: Callable[[socket.socket, socket.socket], None] = nothing,
     ) -> Wire:
-        client, inner_client = tcp_pair(buffers)
-        device, inner_device = tcp_pair(buffers)
+        client, inner_client = tcp_pair(buffers, receives)
+        device, inner_device = tcp_pair(buffers, receives)
         self._sockets += [client, device]
         before(client, device)
         ends: list[socket.socket | asyncio.Transport] = [inner_client, inner_device]
@@ -304,6 +309,37 @@ async def test_a_half_closed_connection_is_closed_when_idle(wires: Wires) -> Non
     wire = await wires.make(limits=Limits(0.2))
     await send_and_finish(wire.client, b"x")
     assert await ended(wire.session) is End.IDLE
+
+
+async def read_slowly(sock: socket.socket) -> int:
+    """How many bytes come until the end, to somebody who takes 4 KiB in 30 ms."""
+    loop, count = asyncio.get_running_loop(), 0
+    async with asyncio.timeout(30):
+        while part := await loop.sock_recv(sock, 4096):
+            count += len(part)
+            await asyncio.sleep(0.03)  # that is how slow he is
+    return count
+
+
+@pytest.mark.parametrize("to_client", [True, False])
+async def test_who_reads_slowly_gets_all_of_it_after_the_sender_has_closed(
+    wires: Wires, to_client: bool
+) -> None:
+    """The kernel has it all at once: nothing moves in the relay for much longer than its idle time."""
+    wire = await wires.make(limits=Limits(0.6), receives=8 * 1024)
+    sender, reader = (wire.device, wire.client) if to_client else (wire.client, wire.device)
+    await send_and_finish(sender, bytes(400_000))
+    assert await read_slowly(reader) == 400_000
+    reader.shutdown(socket.SHUT_WR)
+    assert await ended(wire.session) is End.CLOSED
+
+
+async def test_who_takes_nothing_of_what_is_there_is_idle(wires: Wires) -> None:
+    wire = await wires.make(limits=Limits(0.6), receives=8 * 1024)
+    began = time.monotonic()
+    await send_and_finish(wire.device, bytes(400_000))
+    assert await ended(wire.session) is End.IDLE
+    assert 0.6 <= time.monotonic() - began < 1.8
 
 
 async def test_a_connection_that_lasts_too_long_is_closed_although_something_moves(wires: Wires) -> None:

@@ -20,6 +20,7 @@ import structlog
 from notifier.errors import DeferredError, HandoverError, RefusedError
 from notifier.metrics import Metrics
 from notifier.planner import INVITING, Channel, link_ends_at, still_due, undeliverable
+from notifier.routing import by_default, undisturbed
 from notifier.settings import Settings
 from notifier.store.outward import Claimed, Item, Store
 from notifier.together import Looker, Marker
@@ -180,9 +181,11 @@ class Deliveries:
                 await self._finish(group, [item], "superseded", "SUPERSEDED")
             elif _too_late(item):
                 await self._finish(group, [item], "expired", "LINK_ENDED")
+            elif not self._wanted(item):
+                await self._finish(group, [item], "superseded", "NOT_WANTED")
             else:
                 going.append(item)
-        if not going:
+        if not going or await self._waits(group, going):
             return
         try:
             async with self._way.sent(going):
@@ -194,6 +197,18 @@ class Deliveries:
             await self._put_off(group, going, error)
         except RefusedError as error:
             await self._refused(group, going, error)
+
+    def _wanted(self, item: Item) -> bool:
+        default = by_default(item.notice.template, self.channel)
+        return default if item.wanted is None else item.wanted
+
+    async def _waits(self, group: Claimed, items: Sequence[Item]) -> bool:
+        """Whether their reader's quiet hours have begun since they were planned, or were put off."""
+        begin = min(undisturbed(item.notice.template, item.quiet, item.looked_at) for item in items)
+        if begin <= items[0].looked_at:
+            return False
+        await self._store.wait_until(group.claim, [item.delivery_id for item in items], begin)
+        return True
 
     def _report(self, event: str, items: Sequence[Item], **more: object) -> None:
         for item in items:

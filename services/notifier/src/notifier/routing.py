@@ -76,12 +76,17 @@ def routes(notice: Notice, person: Person, now: datetime) -> tuple[Route, ...]:
     if person.address is not None:
         ways.append((Channel.SMS if is_phone(person.address) else Channel.EMAIL, ""))
     ways += [(item.channel, item.subscription_id) for item in person.subscriptions]
-    begin = now if notice.template in SECURITY or person.quiet is None else after_quiet(now, person.quiet)
+    begin = undisturbed(notice.template, person.quiet, now)
     return tuple(
         Route(channel, target, begin)
         for channel, target in ways
         if person.choices.get((notice.template, channel), by_default(notice.template, channel))
     )
+
+
+def undisturbed(template: Template, quiet: QuietHours | None, now: datetime) -> datetime:
+    """From when on such a notice may disturb its reader: ``now``, or when his quiet hours end."""
+    return now if template in SECURITY or quiet is None else after_quiet(now, quiet)
 
 
 def after_quiet(now: datetime, quiet: QuietHours) -> datetime:

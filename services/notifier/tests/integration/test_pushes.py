@@ -150,6 +150,80 @@ async def test_quiet_hours_put_off_what_is_no_security_notice_until_they_end(wor
     assert [(row["due_at"], row["state"]) for row in rows] == [(ends, "due")]
 
 
+async def put_off(world: "World") -> None:
+    """Wait until the first try of something has failed."""
+
+    async def tried() -> bool:
+        return await world.pool.fetchval("select exists (select from notifier.delivery where attempts = 1)")
+
+    await world.until(tried)
+
+
+async def test_a_mail_put_off_into_quiet_hours_waits_until_they_end(world: "World") -> None:
+    world.mailbox.fail_next(451)
+    one = await world.start(retry_first_seconds=1, delivery_concurrency=1)
+    await world.account("bob", "Bob", "bob@example.com")
+    bob = await world.contact("bob@example.com")
+    await world.invite(bob)
+    await put_off(world)
+    now = datetime.now(UTC)
+    zone = f"Etc/GMT{now.hour - 12:+d}"  # where it is about noon
+    chosen = {"time_zone": zone, "quiet_hours": {"from": "06:00:00", "until": "18:00:00"}}
+    assert (await world.ask(one, "bob", "PUT", "preferences", json=chosen)).status_code == 204
+    ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=6)
+
+    async def waits() -> bool:
+        (delivery,) = await world.deliveries(bob)
+        return (delivery["state"], delivery["due_at"], delivery["attempts"]) == ("due", ends, 1)
+
+    await world.until(waits)
+    await world.marker()
+    assert world.mailbox.messages("bob@example.com") == []
+    await world.pool.execute("delete from notifier.account_setting")
+    await world.pool.execute("update notifier.delivery set due_at = now() where state = 'due'")
+    assert len(await world.mails("bob@example.com")) == 1
+
+
+async def test_a_mail_put_off_and_turned_off_meanwhile_is_not_sent(world: "World") -> None:
+    world.mailbox.fail_next(451)
+    one = await world.start(retry_first_seconds=1, delivery_concurrency=1)
+    await world.account("bob", "Bob", "bob@example.com")
+    bob = await world.contact("bob@example.com")
+    await world.invite(bob)
+    await put_off(world)
+    chosen = {"wanted": {"invitation": {"email": False}}}
+    assert (await world.ask(one, "bob", "PUT", "preferences", json=chosen)).status_code == 204
+    assert (await world.settled(bob, "superseded"))["code"] == "NOT_WANTED"
+    await world.marker()
+    assert world.mailbox.messages("bob@example.com") == []
+
+
+async def test_a_push_put_off_does_not_reach_who_uses_the_browser_next(
+    world: "World", providers: Providers
+) -> None:
+    """Two people at one browser: what was for the first must not be shown to the second."""
+    providers.answers.append((503, {}, None))
+    one = await world.start(
+        push_key=new_internal_key()[0], push_contact="mailto:ops@example.com",
+        push_hosts=json.dumps([providers.address]), retry_first_seconds=1,
+    )  # fmt: skip
+    browser = {"endpoint": f"{providers.url}/push/shared", "keys": Browser().keys}
+    await subscribed(world, one, browser)
+    await world.invite(await world.contact("bob@example.com"))
+    await put_off(world)
+    await world.account("carol", "Carol", "carol@example.com")
+    assert (await world.ask(one, "carol", "POST", "push-subscriptions", json=browser)).status_code == 201
+
+    async def over() -> bool:
+        state = "select state, code from notifier.delivery where channel = 'web_push'"
+        return tuple(await world.pool.fetchrow(state) or ()) == ("failed", "SUBSCRIPTION_GONE")
+
+    await world.until(over)
+    assert len(providers.asked) == 1
+    kept = (await world.ask(one, "carol", "GET", "push-subscriptions")).json()["items"]
+    assert len(kept) == 1, "hers stays"
+
+
 def redrive(world: "World", *options: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "notifier", "redrive", *options],

@@ -27,7 +27,7 @@ Kind = Literal["share", "connection"]
 _BEFORE: Final = TypeAdapter(tuple[Moment, UUID])
 _PIECES: Final = (
     "told", "joined", "given", "had", "asked", "mine", "theirs", "of_device", "to_device", "within", "before",
-    "first",
+    "first", "since", "by_share",
 )  # fmt: skip
 
 
@@ -128,7 +128,8 @@ class EventFilter:
 
 def load_statements() -> dict[str, str]:
     """The statements `events` and `device_events`, put together."""
-    sql = pg.load_queries("permission_projector", "events.sql")
+    history, sql = (pg.load_queries("permission_projector", file) for file in ("history.sql", "events.sql"))
+    sql |= {piece: history[piece] for piece in ("since", "by_share")}
     statements = {name: sql[name] for name in ("events", "device_events")}
     for piece in _PIECES:
         statements = {name: text.replace(f"{{{piece}}}", sql[piece]) for name, text in statements.items()}

@@ -208,7 +208,7 @@ def load_statements() -> dict[str, str]:
     sql: dict[str, str] = {}
     for file in ("reading.sql", "devices.sql", "history.sql"):
         sql |= pg.load_queries("permission_projector", file)
-    for piece in ("entry", "visible", "connection_told"):
+    for piece in ("entry", "visible", "connection_told", "since", "by_share"):
         sql = {name: text.replace(f"{{{piece}}}", sql[piece]) for name, text in sql.items()}
     return sql
 

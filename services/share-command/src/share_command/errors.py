@@ -168,7 +168,7 @@ REFUSALS: Mapping[str, type[Refused]] = {
         LimitReached,
     )
 }
-"""By code, to make a stored answer a refusal again."""
+"""By code, to make a stored answer a refusal again; see `refusal_of`."""
 
 ALL: tuple[type[ShareCommandError], ...] = (
     *REFUSALS.values(),
@@ -180,3 +180,9 @@ ALL: tuple[type[ShareCommandError], ...] = (
     Unavailable,
 )
 """Every error with a code."""
+
+
+def refusal_of(code: str) -> type[Refused]:
+    """The refusal that has this code; one that only another release knows is made for it."""
+    unknown = {"code": code, "status": 422, "__doc__": "This was refused when it was sent first."}
+    return REFUSALS.get(code) or type("Refused", (Refused,), unknown)

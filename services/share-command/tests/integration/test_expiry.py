@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from contracts.commands import ChangeShare, RequestShare, ResendInvitation, RevokeShare
+from devstack.world import until
 from servicekit import pg
 from share_command.errors import Conflict, RateLimited
+from share_command.handlers import Expiry
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -108,6 +110,35 @@ async def test_a_device_with_many_does_not_hide_the_others(world: Any, pool: pg.
         assert {device for device, _ in await world.live()} == {"d0"}
     await world.expiry().end_overdue()
     assert await world.live() == []
+
+
+async def test_it_rests_while_all_that_it_finds_is_held(
+    world: Any, pool: pg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as one look takes: it looked again at once, as fast as the database answered."""
+    monkeypatch.setattr("share_command.handlers.expiry._BATCH", 2)
+    await invite(world, "c1", "d0", "d1", "d2", expires_at=world.now + HOUR)
+    world.later(hours=2)
+    looks = asyncio.Semaphore(0)
+
+    async def nothing_is_live() -> bool:
+        return await world.live() == []
+
+    def clock() -> datetime:
+        looks.release()
+        return world.now
+
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("select from device_stream for update")
+        running = asyncio.create_task(Expiry(pool, lambda: None, clock).run())
+        async with asyncio.timeout(10):
+            await looks.acquire()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.4):  # the next look is due in half a second
+                await looks.acquire()
+                await looks.acquire()
+    await until(nothing_is_live)
+    running.cancel()
 
 
 async def test_what_time_ended_can_be_shared_again_without_anything_of_before(world: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from contracts.commands import CommandAccepted, RequestShare, RevokeShare
 from servicekit import pg
 from servicekit.telemetry import correlated
-from share_command.errors import DeviceNotFound, IdempotencyConflict, ShareCommandError
+from share_command.errors import DeviceNotFound, IdempotencyConflict, Refused, ShareCommandError
 from share_command.handlers import Handlers
 
 
@@ -71,6 +71,28 @@ async def test_a_refusal_is_nobody_elses(pool: pg.Pool, owners: list[str]) -> No
             assert isinstance(answer, DeviceNotFound if number % 5 == 0 else CommandAccepted)
     assert await pool.fetchval("select count(*) from event") == 16
     assert await pool.fetchval("select count(*) from contact_book") == 16, "a refused one changes nothing"
+
+
+async def test_a_stored_refusal_that_another_release_knows_holds_up_nobody(
+    pool: pg.Pool, owners: list[str]
+) -> None:
+    """It is given again as it was; those beside it were never answered."""
+    handlers = Handlers(pool, lambda: None)
+    refused = [request(f"c{n}", "foreign", "ann", actor=name) for n, name in enumerate(owners[:10])]
+    await outcomes(handlers, *refused)
+    await pool.execute(
+        "update command set result = jsonb_set(jsonb_set("
+        "result, '{refused,code}', '\"OF_LATER\"'), '{refused,message}', '\"Ask somebody else.\"')"
+    )
+    others = [request(f"d{n}", f"e{n}", "ann", actor=owners[n]) for n in range(10, 20)]
+    commands = [command for both in zip(refused, others, strict=True) for command in both]
+    async with asyncio.timeout(20):
+        answers = await outcomes(handlers, *commands)
+    for again, other in zip(answers[::2], answers[1::2], strict=True):
+        assert isinstance(other, CommandAccepted)
+        assert isinstance(again, Refused)
+        assert (again.code, again.message) == ("OF_LATER", "Ask somebody else.")
+        assert again.details["device_id"] == "foreign"
 
 
 async def test_one_id_twice_at_once(pool: pg.Pool, owners: list[str]) -> None:

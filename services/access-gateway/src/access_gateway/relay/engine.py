@@ -30,6 +30,8 @@ _POLLS, _FEW_EVENTS = 4, 32
 unless there were more of them. Then others have theirs."""
 _SWEEP_SECONDS = 5.0
 _LEAST_SWEEP_SECONDS = 0.05
+_LOOKS = 3
+"""Sweeps in the time after which a session is idle, at least: so it is looked at before that is over."""
 
 
 class Watcher(Protocol):
@@ -79,6 +81,7 @@ class Engine:
         self._over: deque[tuple[Session, Owner]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_at = math.inf
+        self._sweep_seconds = _SWEEP_SECONDS
         self.polls = 0
         """How often events were asked for. Of a socket that is new since, no event can be another's."""
 
@@ -137,6 +140,7 @@ class Engine:
     def add(self, session: Session) -> None:
         """Mind the times of a session."""
         self._sessions.add(session)
+        self._sweep_seconds = min(self._sweep_seconds, session.limits.idle_seconds / _LOOKS)
         moment = session.deadline()
         if self._sweeper is None or moment < self._sweep_at:
             self._sweep_by(moment)
@@ -177,9 +181,9 @@ class Engine:
             work.go_on()
 
     def _sweep_by(self, moment: float) -> None:
-        """Look at the times of all sessions at ``moment``, or within `_SWEEP_SECONDS`."""
+        """Look at the times of all sessions at ``moment``, or within `_SWEEP_SECONDS` or less."""
         now = time.monotonic()
-        seconds = min(max(moment - now, _LEAST_SWEEP_SECONDS), _SWEEP_SECONDS)
+        seconds = max(min(moment - now, self._sweep_seconds), _LEAST_SWEEP_SECONDS)
         if self._sweeper is not None:
             if self._sweep_at <= now + seconds:
                 return
@@ -193,11 +197,14 @@ class Engine:
         now = time.monotonic()
         first = now + _SWEEP_SECONDS
         for session in list(self._sessions):
-            moment = session.deadline()
-            if moment <= now:
-                session.finish(session.overdue())
-                continue
-            first = min(first, moment)
+            if session.deadline() <= now:
+                end = session.overdue()
+                if end is not None:
+                    session.finish(end)
+                    continue
+            elif session.looked_at != session.moved_at and now - session.moved_at >= self._sweep_seconds:
+                session.look()
+            first = min(first, session.deadline())
             if session.young and now - session.began >= _SWEEP_SECONDS:
                 session.young = False
                 session.keep_alive()  # not for the many that are over within seconds

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from access_gateway.relay.engine import BUFFER, HANGUP, READABLE, WRITABLE, Engine, Owner
 from access_gateway.relay.pipes import SIZE, Pipe
 from access_gateway.relay.session import End, Limits, Session
-from access_gateway.relay.sockets import keep_alive, no_delay, reset
+from access_gateway.relay.sockets import keep_alive, no_delay, reset, taken
 
 _ROUNDS = 4
 """How often a direction reads in one turn, before others have theirs."""
@@ -268,7 +268,7 @@ class SocketSession(Session):
         """See `Session`."""
         return super().deadline() if self._dial is None else self._dial.until
 
-    def overdue(self) -> End:
+    def overdue(self) -> End | None:
         """See `Session`."""
         return super().overdue() if self._dial is None else End.UNREACHABLE
 
@@ -302,6 +302,10 @@ class SocketSession(Session):
         if self._owner is not None:
             engine.over(self, self._owner)
             self._owner = None
+
+    def taken(self) -> int:
+        """See `Session`."""
+        return taken(self._client) + taken(self._target)
 
     def keep_alive(self) -> None:
         """See `Session`."""

@@ -23,6 +23,9 @@ class End(StrEnum):
 class Limits:
     """``idle_seconds`` without a byte end a session, and so do ``total_seconds``. ``bytes_per_second`` holds
     for both directions together. 0 means no limit for the last two.
+
+    A byte that an end takes of what the kernel still has for it counts too, so that whoever reads slowly
+    loses nothing.
     """
 
     idle_seconds: float
@@ -53,7 +56,7 @@ class Throttle:
 class Session(ABC):
     """One relayed connection. Made by `adopt`; nothing moves before the turn of the loop in which it was."""
 
-    __slots__ = ("_future", "began", "end", "limits", "moved_at", "throttle", "young")
+    __slots__ = ("_future", "_taken", "began", "end", "limits", "looked_at", "moved_at", "throttle", "young")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -61,6 +64,9 @@ class Session(ABC):
         self.began = self.moved_at = time.monotonic()
         self.throttle = Throttle(limits.bytes_per_second) if limits.bytes_per_second else None
         self.young = True
+        self.looked_at = 0.0
+        """What `moved_at` was when `look` was last called."""
+        self._taken = 0
         self._future: asyncio.Future[None] | None = None
 
     @property
@@ -87,6 +93,10 @@ class Session(ABC):
         """End it: in peace when it is CLOSED, else by a reset of both ends. Only the first call counts."""
 
     @abstractmethod
+    def taken(self) -> int:
+        """Bytes that both ends have taken of all that was sent to them, as far as their kernels know."""
+
+    @abstractmethod
     def keep_alive(self) -> None:
         """Ask the kernel to notice when an end has vanished."""
 
@@ -109,9 +119,19 @@ class Session(ABC):
         idle = self.moved_at + self.limits.idle_seconds
         return min(idle, self._latest())
 
-    def overdue(self) -> End:
-        """Which of its times it is that is over."""
-        return End.OVERTIME if self._latest() <= time.monotonic() else End.IDLE
+    def overdue(self) -> End | None:
+        """Which of its times it is that is over; None when an end has gone on taking what was sent to it."""
+        if self._latest() <= time.monotonic():
+            return End.OVERTIME
+        if self.looked_at == self.moved_at and self._taken < self.taken():
+            self.moved_at = time.monotonic()
+            self.look()
+            return None
+        return End.IDLE
+
+    def look(self) -> None:
+        """Nothing moves here: note what the ends have taken by now, for `overdue` to compare."""
+        self.looked_at, self._taken = self.moved_at, self.taken()
 
     def _latest(self) -> float:
         return self.began + self.limits.total_seconds if self.limits.total_seconds else math.inf

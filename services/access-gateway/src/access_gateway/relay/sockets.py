@@ -12,6 +12,8 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
 _TCP = frozenset({socket.AF_INET, socket.AF_INET6})
+_ACKNOWLEDGED = struct.Struct("120xQ")
+"""Of Linux's ``struct tcp_info``: its field ``tcpi_bytes_acked``."""
 
 
 class Listener(socket.socket):
@@ -47,6 +49,14 @@ def keep_alive(sock: socket.socket) -> None:
     if sock.family in _TCP:
         for level, option, value in _KEEPALIVE:
             sock.setsockopt(level, option, value)
+
+
+def taken(sock: socket.socket) -> int:
+    """How many bytes the other end has taken of what was ever sent to it; 0 when that is not known."""
+    if sock.family not in _TCP or sock.fileno() < 0:
+        return 0
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
+    return _ACKNOWLEDGED.unpack(info)[0] if len(info) == _ACKNOWLEDGED.size else 0
 
 
 def tune(sock: socket.socket) -> None:

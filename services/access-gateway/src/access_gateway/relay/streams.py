@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 
 from access_gateway.relay.engine import BUFFER, HANGUP, READABLE, WRITABLE, Engine
 from access_gateway.relay.session import End, Limits, Session
-from access_gateway.relay.sockets import keep_alive, no_delay, reset, reset_transport
+from access_gateway.relay.sockets import keep_alive, no_delay, reset, reset_transport, taken
 
 _HIGH_WATER = 256 * 1024
 _ROUNDS = 2
@@ -57,6 +57,10 @@ class _Side(ABC):
     @abstractmethod
     def reset(self) -> None:
         """Close now, and deliver nothing more."""
+
+    @abstractmethod
+    def taken(self) -> int:
+        """See `Session`."""
 
     @abstractmethod
     def keep_alive(self) -> None:
@@ -187,6 +191,9 @@ class _SocketSide(_Side):
             self.session.engine.forget(self._socket)
             reset(self._socket)
 
+    def taken(self) -> int:
+        return taken(self._socket)
+
     def keep_alive(self) -> None:
         keep_alive(self._socket)
 
@@ -266,6 +273,10 @@ class _TransportSide(_Side, asyncio.BufferedProtocol):
             self.gone = True
             reset_transport(self._transport)
 
+    def taken(self) -> int:
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        return 0 if self.gone or sock is None else taken(sock)
+
     def keep_alive(self) -> None:
         sock: socket.socket | None = self._transport.get_extra_info("socket")
         if not self.gone and sock is not None and sock.fileno() >= 0:
@@ -312,6 +323,10 @@ class StreamSession(Session):
                 self._client.reset()
                 self._target.reset()
             self.tell()
+
+    def taken(self) -> int:
+        """See `Session`."""
+        return self._client.taken() + self._target.taken()
 
     def keep_alive(self) -> None:
         """See `Session`."""

@@ -19,7 +19,13 @@ select
     owner.name as owner_name, owner.addresses[1] as owner_address,
     c.address as contact_address,
     case when n.account_id is null then c.address else person.addresses[1] end as address,
-    s.language, person.account_id as person_account
+    s.language, s.time_zone, s.quiet_from, s.quiet_until, person.account_id as person_account,
+    (
+        select bool_and(p.wanted)
+        from preference as p
+        where p.reader in ('account ' || person.account_id, n.contact_id::text)
+            and p.template = n.template and p.channel = d.channel
+    ) as wanted
 from unnest($1::uuid[], $2::uuid[]) as held (delivery_id, claim)
 join delivery as d on d.delivery_id = held.delivery_id and d.claim = held.claim and d.state = 'due'
 join notice as n using (notice_id)
@@ -39,7 +45,8 @@ left join lateral (
     )
 ) as person on true
 left join account_setting as s on s.account_id = person.account_id
-left join push_subscription as q on q.subscription_id = nullif(d.target, '')::uuid
+left join push_subscription as q
+    on q.subscription_id = nullif(d.target, '')::uuid and q.account_id = person.account_id
 order by n.created_at, n.event_time, d.delivery_id
 
 -- name: renew_claims
@@ -79,6 +86,12 @@ update account set refused_at = now() where account_id = $1
 -- delivery, after a try that failed. Primary key of delivery.
 update delivery
 set due_at = now() + $3, code = $4, claim = null, attempts = attempts + 1
+where delivery_id = any($1::uuid[]) and claim = $2 and state = 'due'
+
+-- name: wait_until
+-- delivery, when its reader is not to be disturbed now. Primary key of delivery.
+update delivery
+set due_at = $3, claim = null
 where delivery_id = any($1::uuid[]) and claim = $2 and state = 'due'
 
 -- name: delivery_backlog

@@ -115,9 +115,6 @@ class Routing:
 
 
 def _unrouted(row: asyncpg.Record) -> Unrouted:
-    begins: time | None = row["quiet_from"]
-    ends: time | None = row["quiet_until"]
-    zone: str | None = row["time_zone"]
     choices: dict[tuple[Template, Channel], bool] = {}
     for template, channel, wanted in json.loads(row["choices"] or "[]"):
         # Who turned something off, as an account or before he had one, does not get it.
@@ -131,9 +128,7 @@ def _unrouted(row: asyncpg.Record) -> Unrouted:
         person=Person(
             address=row["address"],
             choices=choices,
-            quiet=QuietHours(begins, ends, zone)
-            if begins is not None and ends is not None and zone
-            else None,
+            quiet=_quiet(row),
             subscriptions=[
                 Subscription(identity, Channel(channel))
                 for identity, channel in json.loads(row["subscriptions"] or "[]")
@@ -151,6 +146,13 @@ def _unrouted(row: asyncpg.Record) -> Unrouted:
     )
 
 
+def _quiet(row: asyncpg.Record) -> QuietHours | None:
+    begins: time | None = row["quiet_from"]
+    ends: time | None = row["quiet_until"]
+    zone: str | None = row["time_zone"]
+    return QuietHours(begins, ends, zone) if begins is not None and ends is not None and zone else None
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """Deliveries that go out as one, held under ``claim``."""
@@ -164,7 +166,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One delivery at the moment of sending: its notice, and what the tables say now."""
+    """One delivery at the moment of sending: its notice, and what the tables say now.
+
+    ``wanted``: what its reader has said about such notices on this way; None: nothing.
+    """
 
     delivery_id: UUID
     notice_id: UUID
@@ -182,6 +187,8 @@ class Item:
     contact_address: str | None
     address: str | None
     language: str | None
+    quiet: QuietHours | None
+    wanted: bool | None
     reader_account: str | None
     endpoint: str | None
     public_key: str | None
@@ -323,6 +330,10 @@ class Store:
         """A try failed: again after ``delay``. Nothing happens when the claim is lost."""
         await self.pool.execute(self._sql["retry_later"], list(delivery_ids), claim, delay, code)
 
+    async def wait_until(self, claim: UUID, delivery_ids: Sequence[UUID], moment: datetime) -> None:
+        """They are not to go out before ``moment``. Nothing happens when the claim is lost."""
+        await self.pool.execute(self._sql["wait_until"], list(delivery_ids), claim, moment)
+
     async def forget_subscription(self, target: str) -> None:
         """A push service says that it is gone."""
         await self.pool.execute(self._sql["forget_subscription"], UUID(target))
@@ -396,6 +407,8 @@ def _item(row: asyncpg.Record) -> Item:
         contact_address=row["contact_address"],
         address=row["address"],
         language=row["language"],
+        quiet=_quiet(row),
+        wanted=row["wanted"],
         reader_account=row["person_account"],
         endpoint=row["endpoint"],
         public_key=row["public_key"],

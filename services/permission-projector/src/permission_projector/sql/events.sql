@@ -1,6 +1,7 @@
 -- Statements of the read API about events: what happened to shares and on connections, of an account as a whole and of
 -- single devices; see reading.sql. Who may see what is as in history.sql: of shares the events of those that he gave,
--- and of those that he had from the request that he accepted on; of connections his own and all to his devices.
+-- and of those that he had from the request that he accepted on; of connections his own, and all to his devices since
+-- they are his (`since` and `by_share` of history.sql).
 -- What stands in braces is another piece of this file, put in by events.load_statements. In all of them: $1 account,
 -- $2 and $3 the earliest and the latest time, or null, $4 whether shares and $5 whether connections are asked for,
 -- $6 and $7 the time and the id of the event before which the page begins, or null, $8 size, $9 how many to pass over,
@@ -61,7 +62,10 @@ with asked_device as materialized (
     select each.device_id, array(
         select distinct mine.share_id from share_event as mine
         where mine.device_id = each.device_id and mine.account_id = $1
-    ) as accepted
+    ) as accepted, (
+        select {since} from device
+        where device.device_id = each.device_id and device.owner_account_id = $1
+    ) as since
     from (select distinct named.device_id from unnest($11::text[]) as named (device_id)) as each
 ),
 page as materialized (
@@ -151,6 +155,8 @@ where connection.account_id = $1 and $5::boolean
 select connection.at, connection.connection_id as id, connection.device_id, null::bigint as version
 from permission_projector.connection
 where connection.device_id = device.device_id and connection.account_id <> $1 and $5::boolean
+    and {by_share}
+    and connection.at > {since}
 
 -- name: of_device
 -- Of `device_events`: of shares of a device that the account gave or had. Primary key of share_event.
@@ -184,7 +190,7 @@ where connection.device_id = asked_device.device_id
     and $5::boolean
     and (
         connection.account_id = $1
-        or $1 = (select device.owner_account_id from device where device.device_id = asked_device.device_id)
+        or {by_share} and connection.at > asked_device.since
     )
 
 -- name: told

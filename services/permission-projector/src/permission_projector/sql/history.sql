@@ -141,14 +141,27 @@ told.bytes_from_device, told.at,
         )
 ) as service_name
 
+-- name: since
+-- Of connections of others to a device, in `events` too: from when on it is its present owner's, as far as its shares
+-- tell: what lies before the last event of one that somebody else gave was under him. Primary key of share_event.
+coalesce(
+    (
+        select max(former.at) from share_event as former
+        where former.device_id = device.device_id and former.owner_account_id <> device.owner_account_id
+    ),
+    '-infinity'
+)
+
+-- name: by_share
+-- Of the same: whoever was let in without a share owned the device.
+(connection.share_id is not null or connection.outcome = 'refused')
+
 -- name: device_connections
 -- GET /v1/devices/{device_id}/connections, newest first. connection_by_device, primary key of device; see `visible`.
 -- $1 account, $2 device, $3 and $4 the time and the connection before which the page begins, or null, $5 size. The
--- owner sees all, anybody else his own. Always a row; each says whether the caller sees the device.
-with seen as (
-    select exists (
-        select from device where device.device_id = $2 and device.owner_account_id = $1
-    ) as owned
+-- owner sees all since it is his, anybody else his own. Always a row; each says whether the caller sees the device.
+with owned as materialized (
+    select {since} as since from device where device.device_id = $2 and device.owner_account_id = $1
 ),
 told as (
     select connection.*
@@ -157,21 +170,24 @@ told as (
         and (connection.at, connection.connection_id) < (
             coalesce($3::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
         )
-        and (connection.account_id = $1 or (select seen.owned from seen))
+        and (
+            connection.account_id = $1
+            or {by_share} and connection.at > (select owned.since from owned)
+        )
     order by connection.at desc, connection.connection_id desc
     limit $5::integer + 1
 )
 select
     {visible} as visible,
     {connection_told}
-from seen
+from (select) as always_a_row
 left join told on true
 left join account on account.account_id = told.account_id
 order by told.at desc, told.connection_id desc
 
 -- name: connections
--- GET /v1/connections: of the caller, and of the devices that he owns, newest first. connection_by_account,
--- device_by_owner, connection_by_device. $1 account, $2 and $3 the time and the connection before which the page
+-- GET /v1/connections: of the caller, and of the devices that he owns, since they are his, newest first.
+-- connection_by_account, device_by_owner, connection_by_device. $1 account, $2 and $3 the time and the connection before which the page
 -- begins, or null, $4 size.
 select
     {connection_told}
@@ -191,15 +207,17 @@ from (
         select theirs.*
         from device
         cross join lateral (
-            select each.*
-            from permission_projector.connection_status as each
-            where each.device_id = device.device_id
-                and each.account_id <> $1
-                and (each.at, each.connection_id) < (
+            select connection.*
+            from permission_projector.connection_status as connection
+            where connection.device_id = device.device_id
+                and connection.account_id <> $1
+                and {by_share}
+                and connection.at > {since}
+                and (connection.at, connection.connection_id) < (
                     coalesce($2::timestamptz, 'infinity'),
                     coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
                 )
-            order by each.at desc, each.connection_id desc
+            order by connection.at desc, connection.connection_id desc
             limit $4::integer + 1
         ) as theirs
         where device.owner_account_id = $1
@@ -210,7 +228,7 @@ order by told.at desc, told.connection_id desc
 limit $4::integer + 1
 
 -- name: open_connections
--- GET /v1/connections?open=true: the same of those that are open; $5 of these devices alone, or null.
+-- GET /v1/connections?open=true: those that are open, whoever the device was of; $5 of these devices alone, or null.
 -- connection_open_by_account, device_by_owner, connection_open_by_device; see `connection_told`.
 select
     {connection_told}

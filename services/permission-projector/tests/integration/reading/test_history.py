@@ -247,15 +247,22 @@ async def test_why_names_every_step(world: Any, story: Any) -> None:
     assert [step.terms for step in found.steps] == [ALL, ALL, SSH_ONLY, SSH_ONLY]
 
 
-async def connected(world: Any, account: str, device_id: str, minute: int, outcome: str = "closed") -> UUID:
+async def connected(  # noqa: PLR0917 - as many as tell of one connection
+    world: Any,
+    account: str,
+    device_id: str,
+    minute: float,
+    outcome: str = "closed",
+    share_id: UUID | None = None,
+) -> UUID:
     connection_id = new_id()
     at = START + timedelta(minutes=minute)
     await world.pool.execute(
         "insert into permission_projector.connection (connection_id, device_id, service_id, account_id,"
-        " permission, gateway_id, opened_at, ended_at, outcome) values ($1, $2, 'ssh', $3, 'connect', 'gw',"
-        " $4, $5, $6)",
+        " permission, gateway_id, opened_at, ended_at, outcome, share_id) values ($1, $2, 'ssh', $3,"
+        " 'connect', 'gw', $4, $5, $6, $7)",
         connection_id, device_id, account, None if outcome == "refused" else at,
-        None if outcome == "open" else at + timedelta(seconds=5), outcome,
+        None if outcome == "open" else at + timedelta(seconds=5), outcome, share_id,
     )  # fmt: skip
     return connection_id
 
@@ -263,7 +270,8 @@ async def connected(world: Any, account: str, device_id: str, minute: int, outco
 async def test_an_owner_sees_all_connections_to_his_devices_and_others_their_own(
     world: Any, api: Any, story: Any
 ) -> None:
-    nora = [await connected(world, "nora", "cam-1", minute) for minute in (1, 4)]
+    share_id = story["ravi"]["share_id"]
+    nora = [await connected(world, "nora", "cam-1", minute, share_id=share_id) for minute in (1, 4)]
     olga = await connected(world, "olga", "cam-1", 2, "open")
     tara = await connected(world, "tara", "cam-1", 3, "refused")
     elsewhere = await connected(world, "nora", "nora-1", 5, "open")
@@ -285,3 +293,44 @@ async def test_an_owner_sees_all_connections_to_his_devices_and_others_their_own
     assert await ids("mallory", "/connections") == []
     (found,) = (await api.get("tara", "/connections")).json()["items"]
     assert (found["outcome"], found["account"]) == ("refused", {"account_id": "tara", "name": "Tara"})
+
+
+async def test_a_new_owner_sees_the_connections_since_the_device_is_his(
+    world: Any, api: Any, story: Any
+) -> None:
+    """Neither who connected, or tried to, under the former owner, nor that one himself."""
+    before = [
+        await connected(world, "nora", "cam-1", 0.15, share_id=story["ravi"]["share_id"]),
+        await connected(world, "olga", "cam-1", 0.16),
+        await connected(world, "ravi", "cam-1", 0.05, "refused"),
+    ]
+    late = await connected(world, "olga", "cam-1", 0.5)  # the gateways do not know it yet
+    await world.apply(
+        world.device("cam-1", owner="mallory"),
+        world.event(
+            ShareRevoked(**story["ravi"], reason=RevokeReason.OWNERSHIP_TRANSFERRED, account_id="nora"), 10
+        ),
+        *world.shared("tara", owner="mallory", first_version=11),
+    )
+    since = [
+        await connected(world, "tara", "cam-1", 1, share_id=new_id()),
+        await connected(world, "mallory", "cam-1", 2),
+        await connected(world, "ravi", "cam-1", 3, "refused"),
+    ]
+
+    async def ids(account: str, path: str, **query: Any) -> set[str]:
+        answer: Any = (await api.get(account, path, **query)).json()
+        items: list[Any] = answer["devices"][0]["items"] if "devices" in answer else answer["items"]
+        return {item["connection_id"] if "connection_id" in item else item["event_id"] for item in items}
+
+    for path, query in (
+        ("/devices/cam-1/connections", {}),
+        ("/connections", {}),
+        ("/events", {"type": "connection"}),
+        ("/device-events", {"type": "connection", "id": "cam-1"}),
+    ):
+        assert await ids("mallory", path, **query) == {str(found) for found in since}, path
+        assert await ids("olga", path, **query) == {str(before[1]), str(late)}, "her own stay hers"
+        assert await ids("nora", path, **query) == {str(before[0])}
+    total = (await api.get("mallory", "/events", type="connection", total=True)).json()["total"]
+    assert total == 3

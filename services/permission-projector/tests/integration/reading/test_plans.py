@@ -32,7 +32,7 @@ WHOLE = EVENTS | {
 }  # fmt: skip
 PIECES = {
     "devices", "entry", "candidates", "count", "candidates_by_id", "count_by_id", "own", "given", "by_id",
-    "by_service", "filters", "visible", "connection_told",
+    "by_service", "filters", "visible", "connection_told", "since", "by_share",
     *(f"{piece}_{order}" for piece in ("order", "key", "after")
       for order in ("name", "name_back", "created", "created_back")),
 }  # fmt: skip
@@ -69,8 +69,10 @@ INDEXES = {
     "share_history": {
         "share_by_owner", "share_by_account", DEVICE, "an_account_is_one_row", "a_contact_is_one_row"
     },
-    "device_connections": {"connection_by_device", *OF_CONNECTIONS, *QUARANTINE},
-    "connections": {"device_by_owner", "connection_by_account", "connection_by_device", *OF_CONNECTIONS},
+    "device_connections": {EVENT, "connection_by_device", *OF_CONNECTIONS, *QUARANTINE},
+    "connections": {
+        EVENT, "device_by_owner", "connection_by_account", "connection_by_device", *OF_CONNECTIONS
+    },
     "open_connections": {
         "device_by_owner", "connection_open_by_account", "connection_open_by_device", *OF_CONNECTIONS
     },

@@ -23,7 +23,7 @@ from contracts.commands import (
 from contracts.events import AnyShareEvent
 from contracts.outcomes import ItemExplanation, ItemOutcome, Outcome
 from share_command import domain
-from share_command.errors import REFUSALS, IdempotencyConflict, InvalidAddress, Refused
+from share_command.errors import REFUSALS, IdempotencyConflict, InvalidAddress, Refused, refusal_of
 from share_command.handlers.commands import Item
 from share_command.handlers.naming import read_address
 from share_command.store import StoredCommand
@@ -81,7 +81,7 @@ def from_json(command: AnyCommand, body_digest: bytes, stored: StoredCommand) ->
     if "accepted" in result:
         return CommandAccepted.model_validate(result["accepted"])
     refused = result["refused"]
-    kind, details = REFUSALS[refused["code"]], refused["details"]
+    kind, details = refusal_of(refused["code"]), refused["details"]
     if "recipient" in details:
         details["recipient"] = recipients(command)[details["recipient"]]
     raise kind(refused["message"] or _what_is_wrong(kind, details), **details)

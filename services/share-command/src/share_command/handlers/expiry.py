@@ -33,7 +33,8 @@ class Expiry:
         """Look until cancelled."""
         while True:
             try:
-                if await self.end_overdue() < _BATCH:
+                found, ended = await self._look()
+                if found < _BATCH or not ended:  # none is ended that others hold: they are left in peace
                     await asyncio.sleep(_LOOK_SECONDS)
             except pg.TRANSIENT as error:
                 log.warning("expiry_waits_for_database", error=type(error).__name__)
@@ -41,20 +42,27 @@ class Expiry:
 
     async def end_overdue(self) -> int:
         """End what is overdue now, a transaction for each device; returns how many devices had any."""
+        found, _ = await self._look()
+        return found
+
+    async def _look(self) -> tuple[int, int]:
+        """As `end_overdue`; how many devices had any, and of how many some were ended."""
         now = self._clock()
         async with self._pool.acquire() as connection:
             found = await Store(connection, self._sql).overdue(now, _BATCH)
+        ended = 0
         for device_id in found:
             with correlated(None):
-                await self._end(device_id)
-        return len(found)
+                ended += await self._end(device_id)
+        return len(found), ended
 
-    async def _end(self, device_id: str) -> None:
+    async def _end(self, device_id: str) -> bool:
+        """Whether something was ended."""
         async with self._pool.acquire() as connection, connection.transaction():
             store = Store(connection, self._sql)
             version = await store.lock_stream_if_free(device_id)
             if version is None:
-                return
+                return False
             now = self._clock()  # after the lock: times do not run backwards in a stream
             decided = [
                 (share, (expired,))
@@ -66,3 +74,4 @@ class Expiry:
             EXPIRED.inc(len(decided))
             log.info("shares_expired", device_id=device_id, shares=len(decided))
             self._committed()
+        return bool(decided)

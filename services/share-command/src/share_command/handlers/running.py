@@ -130,12 +130,16 @@ class Handlers:
                 errors = [error for member in members if (error := member.exception()) is not None]
                 if errors:  # all were looked at: one that nobody asks for would be reported as a fault
                     raise errors[0]
-                outcomes = [member.result() for member in members]
+                results = [member.result() for member in members]
+                found = [
+                    accepted or _again(entry.command, stored)
+                    for entry, (accepted, stored) in zip(entries, results, strict=True)
+                ]
         except Exception as error:  # by itself, each command meets its own
             APART.labels(type(error).__name__).inc()
             return False
-        for entry, (accepted, stored) in zip(entries, outcomes, strict=True):
-            _settle(entry, accepted or _again(entry.command, stored))
+        for entry, answer in zip(entries, found, strict=True):
+            _settle(entry, answer)
         self._committed()
         return True
 
