@@ -4,6 +4,7 @@ import { Link, Route, Switch, useLocation } from 'wouter';
 import { AccountPage } from './account/AccountPage';
 import { DevicePage } from './devices/DevicePage';
 import { DevicesPage } from './devices/DevicesPage';
+import { useBeginnings } from './devices/devices';
 import { Me } from './generated';
 import { InboxPage } from './inbox/InboxPage';
 import { useInvitations } from './inbox/invitations';
@@ -25,6 +26,7 @@ export function useMe() {
 /** The whole app: where one is, and the bulk share that a reload has interrupted. */
 export function App() {
   const connected = useLive();
+  useBeginnings();
   const [interrupted, setInterrupted] = useState(keptOperation);
   return (
     <>
@@ -58,7 +60,8 @@ function Top() {
   const { data: me } = useMe();
   const invitations = useInvitations();
   const unread = useUnread().data?.length ?? 0;
-  const waiting = unread + (invitations.data?.invitations.filter((item) => !item.later).length ?? 0);
+  const open = invitations.isPending ? [] : invitations.invitations.filter((item) => !item.later);
+  const waiting = unread + open.length;
   return (
     <header className="top">
       <div className="bar">

@@ -16,7 +16,11 @@ class Source extends EventTarget {
     Source.last = this;
   }
 
-  close(): void {}
+  closed = false;
+
+  close(): void {
+    this.closed = true;
+  }
 
   tell(name: string, data: object): void {
     this.dispatchEvent(new MessageEvent(name, { data: JSON.stringify(data) }));
@@ -38,6 +42,7 @@ beforeEach(async () => {
 
 afterEach(() => {
   for (const end of ends) end();
+  vi.useRealTimers();
   vi.unstubAllGlobals();
 });
 
@@ -61,4 +66,41 @@ test('when one device cannot be read, the list is read again, which tries more t
   vi.stubGlobal('fetch', () => Promise.reject(new TypeError('Failed to fetch')));
   await refreshDevices(client, ['cam-1']);
   expect(reads).toBe(2);
+});
+
+test('a change of notices has them and what is put off read again, and nothing else', async () => {
+  let notices = 0;
+  const queryFn = () => ++notices;
+  ends.push(new QueryObserver(client, { queryKey: ['notices', 'unread'], queryFn }).subscribe(() => undefined));
+  await expect.poll(() => notices).toBe(1);
+  ends.push(follow(client, () => undefined));
+  Source.last.tell('notices', {});
+  await expect.poll(() => notices).toBe(2);
+  expect(reads).toBe(1);
+});
+
+test('a stream that has gone silent is opened anew, and said to be lost when that does not help', async () => {
+  vi.useFakeTimers();
+  const connected: boolean[] = [];
+  ends.push(follow(client, (stands) => connected.push(stands)));
+  const first = Source.last;
+  first.onopen?.();
+  for (let second = 0; second < 120; second += 15) {
+    await vi.advanceTimersByTimeAsync(15_000);
+    first.tell('alive', {});
+  }
+  expect(Source.last).toBe(first);
+  await vi.advanceTimersByTimeAsync(39_000);
+  expect(Source.last).toBe(first);
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(Source.last).not.toBe(first);
+  expect(first.closed).toBe(true);
+  expect(connected).toEqual([true]);
+  await vi.advanceTimersByTimeAsync(5_000); // the new one does not stand
+  expect(connected).toEqual([true, false]);
+  const second = Source.last;
+  await vi.advanceTimersByTimeAsync(40_000); // nor does it fail: it is tried again
+  expect(Source.last).not.toBe(second);
+  Source.last.onopen?.();
+  expect(connected).toEqual([true, false, true]);
 });

@@ -7,7 +7,7 @@ function device(fields: Partial<Device>): Device {
   return {
     id: 'd', name: 'Yard', alias: null, kind: 'camera', owned: true, online: false, lastReported: null,
     created: null, scripting: false, shareState: 'none', owner: { id: 'ann', name: 'Ann', email: null },
-    sharedWith: { accepted: 0, invited: 0, first: [] }, services: [], ...fields,
+    sharedWith: { accepted: 0, invited: 0, first: [] }, services: [], beginsIn: null, beginsAt: null, ...fields,
   };
 }
 

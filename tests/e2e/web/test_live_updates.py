@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from playwright.async_api import Route, async_playwright, expect
-from walking import BOB, Audit, Person, named_device, row
+from walking import BOB, SEEN_AT, Audit, Person, named_device, row
 
 from devstack import seed
 from devstack.world import World
@@ -16,14 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 ROUNDS = 5
 AIM_MS = 1000
-# When something is seen first, by the clock that all pages of a machine share.
-SEEN_AT = """(name) => new Promise((resolve) => {
-  const look = () => {
-    if (%s) resolve(performance.timeOrigin + performance.now());
-    else setTimeout(look, 10);
-  };
-  look();
-})"""
 ACCEPTED = """[...document.querySelectorAll('.device')].some(
   (it) => it.textContent.includes(name) && !it.innerHTML.includes('not accepted yet'))"""
 ANSWERED = "!document.querySelector(`[aria-label='Accept ${name}']`)"
@@ -35,7 +27,7 @@ class Line:
     def __init__(self) -> None:
         self.sent = bytearray()
         self.port = 0
-        self._whole = True
+        self._whole, self._life = True, 0
         self._ends: set[asyncio.StreamWriter] = set()
 
     async def begin(self) -> asyncio.Server:
@@ -49,10 +41,15 @@ class Line:
         for end in self._ends:
             end.transport.abort()
 
+    def die(self) -> None:
+        """Nothing comes through any more, and nobody is told: as when a laptop has slept."""
+        self._whole = False
+
     def mend(self) -> None:
-        """Forgets what was sent until now."""
+        """Forgets what was sent until now. What died stays dead."""
         self.sent.clear()
         self._whole = True
+        self._life += 1
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._ends.add(writer)
@@ -78,8 +75,11 @@ class Line:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray | None = None
     ) -> None:
+        life = self._life
         with suppress(OSError):
             while data := await reader.read(65536):
+                if not self._whole or self._life != life:
+                    continue
                 if kept is not None:
                     kept += data
                 writer.write(data)
@@ -131,6 +131,35 @@ async def test_what_happened_while_the_line_was_cut_is_there_when_it_is_back(
             await expect(lost).to_have_count(0)
             assert b"last-event-id: " in bytes(line.sent).lower()  # taken up where it was
             await invited(2, after)
+        finally:
+            await browser.close()
+
+
+async def test_a_line_that_died_without_a_word_is_noticed_and_another_one_is_taken(
+    world: World, person: Person, chromium: str, line: Line
+) -> None:
+    name = f"Reel {uuid4().hex[:6]}"
+    device = await named_device(world, name)
+    owner = await world.account(seed.OWNER_EMAIL)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium, proxy={"server": f"socks5://127.0.0.1:{line.port}"}
+        )
+        try:
+            bob = await person("bob", "/inbox", launched=browser)
+            await bob.clock.install()
+            await bob.reload()
+            await expect(bob.get_by_role("region", name="Notices")).not_to_contain_text("Loading")
+            line.die()
+            await owner.share(device, BOB, notify=False)
+            lost = bob.get_by_role("status").filter(has_text="Connection lost.")
+            await bob.clock.fast_forward(41_000)  # the server has been silent for so long
+            await bob.clock.fast_forward(5_000)
+            await expect(lost).to_be_visible()
+            line.mend()
+            await bob.clock.fast_forward(41_000)
+            await expect(bob.get_by_role("heading", name=name)).to_be_visible()
+            await expect(lost).to_have_count(0)
         finally:
             await browser.close()
 

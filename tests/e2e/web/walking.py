@@ -11,6 +11,15 @@ from contracts.permissions import Permission
 from devstack import seed
 from devstack.world import World
 
+# When something is seen first, by the clock that all pages of a machine share.
+SEEN_AT = """(name) => new Promise((resolve) => {
+  const look = () => {
+    if (%s) resolve(performance.timeOrigin + performance.now());
+    else setTimeout(look, 10);
+  };
+  look();
+})"""
+
 Person = Callable[..., Awaitable[Page]]
 Audit = Callable[[Page, str], Awaitable[None]]
 

@@ -54,7 +54,7 @@ function AlwaysAcceptedCard() {
     mutationFn: (owner: string) => ask(AlwaysAccept, { owner, always: false }),
     onSuccess: () => client.invalidateQueries({ queryKey: INVITATIONS_KEY }),
   });
-  const owners = inbox.data?.alwaysAccepted ?? [];
+  const owners = inbox.alwaysAccepted;
   return (
     <section className="card">
       <h2>Always accepted</h2>

@@ -1,15 +1,24 @@
 // The caller's devices, own and shared: read in pages, kept as one list, mended as changes are told.
-import { type QueryClient, useQuery } from '@tanstack/react-query';
+import { type QueryClient, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useEffect } from 'react';
 import { DevicePage, type DeviceRowFragment, DevicesById } from '../generated';
 import { ask } from '../lib/graphql';
 import { readAgain, settled } from '../lib/settled';
 
-export type Device = DeviceRowFragment;
+/** `beginsAt`: when, by this browser's clock, a share begins that gives the caller more of it. */
+export type Device = DeviceRowFragment & { readonly beginsAt: number | null };
 
 const KEY = ['devices'];
 const FIRST_PAGE = 100; // what fills a screen comes first
 const PAGE = 500;
 const MOST_BY_ID = 100;
+const SOONEST_MS = 1000; // between two looks at whether a share has begun
+const LONGEST_MS = 2 ** 31 - 1; // a timer takes no more
+
+/** What comes in so many seconds by the server's clock comes at a time of ours. */
+function timed(device: DeviceRowFragment): Device {
+  return { ...device, beginsAt: device.beginsIn === null ? null : Date.now() + 1000 * device.beginsIn };
+}
 
 async function readAll(client: QueryClient): Promise<readonly Device[]> {
   const devices = new Map<string, Device>();
@@ -18,15 +27,31 @@ async function readAll(client: QueryClient): Promise<readonly Device[]> {
     const size = from ? PAGE : FIRST_PAGE;
     const { login } = await ask(DevicePage, { from, size });
     const page = login?.devices;
-    for (const device of page?.items ?? []) devices.set(device.id, device);
+    for (const device of page?.items ?? []) devices.set(device.id, timed(device));
     if (!page?.hasMore) return [...devices.values()];
     if (!shown) client.setQueryData(KEY, [...devices.values()]);
     from += size;
   }
 }
 
+const DEVICES = { queryKey: KEY, queryFn: ({ client }: { client: QueryClient }) => readAll(client) };
+
 export function useDevices() {
-  return useQuery<readonly Device[]>({ queryKey: KEY, queryFn: ({ client }) => readAll(client) });
+  return useQuery<readonly Device[]>(DEVICES);
+}
+
+/** Read devices again as shares of them begin: that is a matter of time, and told by nobody. */
+export function useBeginnings(): void {
+  const client = useQueryClient();
+  const { data } = useQuery<readonly Device[]>({ ...DEVICES, enabled: false });
+  useEffect(() => {
+    const next = Math.min(...(data ?? []).map((device) => device.beginsAt ?? Infinity));
+    if (next === Infinity) return;
+    const due = () => data?.filter((device) => device.beginsAt !== null && device.beginsAt <= next + SOONEST_MS) ?? [];
+    const pause = Math.min(Math.max(next - Date.now(), SOONEST_MS), LONGEST_MS);
+    const timer = setTimeout(() => void refreshDevices(client, due().map((device) => device.id)), pause);
+    return () => clearTimeout(timer);
+  }, [client, data]);
 }
 
 /** One device of the list; undefined while it is being read, null when there is none of that id. */
@@ -45,7 +70,7 @@ export async function refreshDevices(client: QueryClient, ids: readonly string[]
   await settled(client, KEY); // a list that is on its way would put the older state back
   const answer = await ask(DevicesById, { ids }).catch(() => undefined);
   if (!answer) return client.invalidateQueries({ queryKey: KEY }); // which tries again, and says what is wrong
-  const read = new Map(answer.login?.device.map((device) => [device.id, device]));
+  const read = new Map(answer.login?.device.map((device) => [device.id, timed(device)]));
   client.setQueryData<readonly Device[]>(KEY, (before) =>
     before?.flatMap((device) => (ids.includes(device.id) ? (read.get(device.id) ?? []) : device)),
   );

@@ -13,8 +13,8 @@ import { useAnswered } from './notices';
 
 export function InboxPage() {
   useTitle('Inbox');
-  const inbox = useInvitations({ shown: true });
-  const all = inbox.data?.invitations ?? [];
+  const inbox = useInvitations();
+  const all = inbox.isPending ? [] : inbox.invitations;
   const waiting = all.filter((item) => !item.later);
   const later = all.filter((item) => item.later);
   return (
@@ -25,7 +25,7 @@ export function InboxPage() {
       </div>
       <Problem error={inbox.error} />
       {inbox.isPending && <Loading what="your invitations" />}
-      {inbox.data && !all.length && (
+      {!inbox.isPending && !inbox.error && !all.length && (
         <Empty title="Nothing waits for your answer">
           <p>When somebody shares a device with you, the invitation appears here at once.</p>
         </Empty>

@@ -1,19 +1,17 @@
 // What the caller may accept now, and which of it he has put off: on whichever device, the notifier keeps it.
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { keepPreviousData, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Invitations, type InvitationsQuery, Invited, type InvitedQuery, PutOff } from '../generated';
 import { ask, Refusal } from '../lib/graphql';
+import { useTime } from '../lib/moments';
 
 type Told = NonNullable<InvitationsQuery['login']>;
 type Entry = NonNullable<InvitedQuery['login']>['inbox']['items'][number];
 export type Invitation = Told['invitations'][number] & { readonly later: boolean };
-interface Inbox {
-  readonly invitations: readonly Invitation[];
-  readonly alwaysAccepted: Told['alwaysAccepted'];
-}
 
 export const INVITATIONS_KEY = ['invitations'];
 export const INVITING: ReadonlySet<string> = new Set(['invitation', 'invitation_changed']);
-const AGAIN_MS = 5000; // the feed does not tell what was put off elsewhere
+/** Below what is read again when notices are told of. */
+const PUT_OFF_KEY = ['notices', 'invited'];
 const MOST_PAGES = 10; // of notices, through which an invitation is looked for
 const LONGEST_MS = 89 * 24 * 3600 * 1000; // the notifier takes 90 days
 const TRIES = 6; // an invitation may be seen a moment before its notice is written
@@ -44,25 +42,25 @@ export function laterOf(entries: readonly Pick<Entry, 'shareId' | 'laterUntil'>[
   return new Set([...newest].filter(([, until]) => until !== null && Date.parse(until) > now).map(([share]) => share));
 }
 
-async function readInbox(): Promise<Inbox> {
-  const { login } = await ask(Invitations);
-  const open = login?.invitations ?? [];
-  // Without the notifier, what was put off waits like the rest: better than an inbox that shows nothing.
-  const entries = open.length ? await entriesOf(new Set(open.map((item) => item.id))).catch(() => []) : [];
-  const later = laterOf(entries, Date.now());
-  return {
-    invitations: open.map((item) => ({ ...item, later: later.has(item.id) })),
-    alwaysAccepted: login?.alwaysAccepted ?? [],
-  };
-}
-
-/** `shown`: on a page where invitations wait to be answered. */
-export function useInvitations({ shown = false } = {}) {
-  return useQuery({
-    queryKey: INVITATIONS_KEY,
-    queryFn: readInbox,
-    refetchInterval: ({ state }) => shown && Boolean(state.data?.invitations.length) && AGAIN_MS,
+/** Invitations as the read API has them, and which of them are put off as the notifier has it. */
+export function useInvitations() {
+  const told = useQuery({ queryKey: INVITATIONS_KEY, queryFn: async () => (await ask(Invitations)).login });
+  const shares = (told.data?.invitations ?? []).map((item) => item.id).sort();
+  const entries = useQuery({
+    queryKey: [...PUT_OFF_KEY, shares],
+    queryFn: () => entriesOf(new Set(shares)),
+    enabled: shares.length > 0,
+    placeholderData: keepPreviousData, // what is known of the others holds while another comes or goes
   });
+  const ends = (entries.data ?? []).flatMap(({ laterUntil }) => (laterUntil ? [Date.parse(laterUntil)] : []));
+  const later = laterOf(entries.data ?? [], useTime(ends));
+  return {
+    error: told.error,
+    // Without the notifier, what was put off waits like the rest: better than an inbox that shows nothing.
+    isPending: told.isPending || entries.isLoading,
+    invitations: (told.data?.invitations ?? []).map((item) => ({ ...item, later: later.has(item.id) })),
+    alwaysAccepted: told.data?.alwaysAccepted ?? [],
+  };
 }
 
 /** Put an invitation off. It stays in the inbox, and is not counted as waiting, here and on other devices. */
@@ -78,6 +76,6 @@ export function useDecideLater() {
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       }
     },
-    onSettled: () => client.invalidateQueries({ queryKey: INVITATIONS_KEY }),
+    onSettled: () => client.invalidateQueries({ queryKey: PUT_OFF_KEY }),
   });
 }

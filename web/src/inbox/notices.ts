@@ -9,9 +9,6 @@ export type Notice = NoticeFragment;
 type Page = NonNullable<NoticesQuery['login']>['inbox'];
 
 export const NOTICES_KEY = ['notices'];
-/** Most notices come of what the feed tells (lib/live.ts); of what it does not tell, this is how long they take,
- * where they are read and elsewhere. */
-const AGAIN_MS = { shown: 5000, counted: 60_000 };
 const MOST_AT_ONCE = 1000; // marks
 
 /** An open invitation stands in the inbox as a card of its own, to be answered. */
@@ -29,7 +26,6 @@ export function useNotices() {
     },
     initialPageParam: null as string | null,
     getNextPageParam: (last) => last.next,
-    refetchInterval: AGAIN_MS.shown,
   });
   return { ...pages, notices: (pages.data?.pages.flatMap((page) => page.items) ?? []).filter(isTold) };
 }
@@ -40,7 +36,6 @@ export function useUnread() {
     queryKey: [...NOTICES_KEY, 'unread'],
     queryFn: async () => (await ask(UnreadNotices)).login?.inbox.items ?? [],
     select: (items) => items.filter(isTold),
-    refetchInterval: AGAIN_MS.counted,
   });
 }
 

@@ -6,7 +6,7 @@ import { readAgain } from './settled';
 
 const AGAIN_MS = 3000;
 const LOST_MS = 5000; // the portal ends a stream every quarter of an hour, and it comes again: nothing to tell of
-const NOTICE_MS = 1500; // the notice of what the feed tells is written a moment before or after that
+const SILENT_MS = 40_000; // the server says each 15 s that it is there
 /** Lists about shares: whatever happens to a device may change them. */
 const ABOUT_SHARES = ['given', 'pastShares', 'history', 'connections'];
 
@@ -23,53 +23,63 @@ export function follow(client: QueryClient, onConnected: (connected: boolean) =>
   let source: EventSource;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let lost: ReturnType<typeof setTimeout> | undefined;
+  let silent: ReturnType<typeof setTimeout> | undefined;
 
-  let soon: ReturnType<typeof setTimeout> | undefined;
-  let more = false; // was told while a reading was due
-  const readNotices = () => {
-    more = soon !== undefined;
-    if (more) return;
-    const read = () => {
-      void readAgain(client, ['notices']);
-      soon = more ? setTimeout(read, NOTICE_MS) : undefined;
-      more = false;
-    };
-    more = true;
-    read();
-  };
   // Also as the page begins: what changed after a list was read and before the stream stood is told by nobody.
   const readAll = () => void readAgain(client);
+  /** A line that nobody closed may be dead all the same (a laptop that slept): then a new one is opened. */
+  const heard = () => {
+    clearTimeout(silent);
+    silent = setTimeout(() => {
+      source.close();
+      lose();
+      open();
+    }, SILENT_MS);
+  };
+  const lose = () => {
+    lost ??= setTimeout(() => onConnected(false), LOST_MS);
+  };
   const open = () => {
     let again = false;
     source = new EventSource('/changes/v1');
+    const on = (name: string, does: (event: MessageEvent<string>) => void) =>
+      source.addEventListener(name, (event: MessageEvent<string>) => {
+        heard();
+        does(event);
+      });
+    heard();
     source.onopen = () => {
-      if (again) void refreshDevices(client, []); // of what came or went meanwhile nobody tells
+      heard();
+      if (again) {
+        void refreshDevices(client, []); // of what came or went meanwhile nobody tells
+        void readAgain(client, ['connections']);
+      }
       again = true;
       clearTimeout(lost);
       lost = undefined;
       onConnected(true);
     };
-    source.addEventListener('ready', readAll);
-    source.addEventListener('reload', readAll);
-    source.addEventListener('invitations', () => {
-      void readAgain(client, ['invitations']);
-      readNotices();
-    });
-    source.addEventListener('devices', (event: MessageEvent<string>) => {
+    on('alive', () => undefined);
+    on('ready', readAll);
+    on('reload', readAll);
+    on('notices', () => void readAgain(client, ['notices']));
+    on('notice_settings', () => void readAgain(client, ['noticeSettings']));
+    on('invitations', () => void readAgain(client, ['invitations']));
+    on('devices', (event) => {
       const { device_ids } = JSON.parse(event.data) as { device_ids: string[] };
       void refreshDevices(client, device_ids);
       for (const about of ABOUT_SHARES) void readAgain(client, [about]);
-      readNotices();
     });
-    source.addEventListener('activity', (event: MessageEvent<string>) => {
+    on('activity', (event) => {
       const { device_ids } = JSON.parse(event.data) as { device_ids: string[] };
       void refreshDevices(client, device_ids); // come or gone
       void readAgain(client, ['connections']);
-      readNotices();
     });
     source.onerror = () => {
-      lost ??= setTimeout(() => onConnected(false), LOST_MS);
+      heard();
+      lose();
       if (source.readyState !== EventSource.CLOSED) return; // it comes again by itself, where it was
+      clearTimeout(silent);
       timer = setTimeout(open, AGAIN_MS);
     };
   };
@@ -77,7 +87,7 @@ export function follow(client: QueryClient, onConnected: (connected: boolean) =>
   return () => {
     clearTimeout(timer);
     clearTimeout(lost);
-    clearTimeout(soon);
+    clearTimeout(silent);
     source.close();
   };
 }

@@ -5,13 +5,13 @@ import { ask } from '../lib/graphql';
 import { Empty, Loading, Problem } from '../parts/Notice';
 import { ConnectionLine } from './ConnectionLine';
 
-const AGAIN_MS = 3000; // what the feed tells of connections is a hint, and not told again to who was away
+const AGAIN_MS = 60_000; // that a gateway has been silent for long is told by nobody
 
 export function useOpenConnections() {
   return useQuery({
     queryKey: ['connections', 'open'],
     queryFn: async () => (await ask(OpenConnections)).login?.connections.items ?? [],
-    refetchInterval: AGAIN_MS,
+    refetchInterval: ({ state }) => Boolean(state.data?.length) && AGAIN_MS,
   });
 }
 

@@ -11,6 +11,8 @@ from fastapi import FastAPI, Request, Response
 
 from contracts import topics
 from notifier import http
+from notifier.changes import Changes
+from notifier.changes import build_router as build_changes
 from notifier.channels.email import EmailChannel
 from notifier.channels.fcm import FcmChannel, ServiceAccount
 from notifier.channels.sms import SmsChannel
@@ -31,6 +33,7 @@ from servicekit.auth import InternalCallers
 from servicekit.http import ApiError, ReadyCheck, create_app, error_answer
 from servicekit.inbox import Inbox
 from servicekit.kafka import Admin, DeadLetters, Producer
+from servicekit.listening import Listener
 
 NAME: Final = "notifier"
 _SESSIONS_BESIDE: Final = 10
@@ -51,7 +54,7 @@ async def serve(settings: Settings) -> None:
                 application=NAME,
                 max_size=settings.delivery_concurrency + _SESSIONS_BESIDE,
                 settings=_BY_INDEX,
-                stateless=True,  # the one session that listens is kept for that, and closed when it ends
+                stateless=True,
             )
         )
         producer = await stack.enter_async_context(Producer.lasting(settings.kafka_bootstrap, NAME))
@@ -59,6 +62,8 @@ async def serve(settings: Settings) -> None:
             httpx.AsyncClient(timeout=settings.handover_seconds, follow_redirects=False)
         )
         store = Store(pool)
+        listener = Listener(settings.postgres_dsn.get_secret_value(), f"{NAME}-listen")
+        changes = Changes(pool, listener)
         web_push = _web_push(settings, client)
         email = EmailChannel(settings)
         stack.push_async_callback(email.close)
@@ -99,12 +104,16 @@ async def serve(settings: Settings) -> None:
         router = Router(
             store=store, metrics=metrics, settings=settings, ways=frozenset(way.channel for way in ways)
         )
-        watch = Watch(store=store, router=router, deliveries=deliveries, metrics=metrics, settings=settings)
+        watch = Watch(
+            store=store, router=router, deliveries=deliveries, metrics=metrics, settings=settings,
+            listener=listener,
+        )  # fmt: skip
         checks: dict[str, ReadyCheck] = {"postgres": store.ping, "kafka": inbox.healthy}
         await runtime.serve(
             build_api(
                 InternalCallers(settings.internal_keys, NAME),
                 Inboxes(pool, most_subscriptions=20),
+                changes,
                 settings,
                 web_push,
                 checks,
@@ -115,7 +124,8 @@ async def serve(settings: Settings) -> None:
                 inbox.run,
                 router.run,
                 router.remind,
-                watch.listen,
+                listener.run,
+                changes.follow,
                 watch.observe,
                 *(sending.run for sending in deliveries),
             ],
@@ -133,15 +143,17 @@ def _web_push(settings: Settings, client: httpx.AsyncClient) -> WebPushChannel |
     )
 
 
-def build_api(
+def build_api(  # noqa: PLR0917 - what it serves from
     callers: InternalCallers,
     inboxes: Inboxes,
+    changes: Changes,
     settings: Settings,
     web_push: WebPushChannel | None,
     checks: dict[str, ReadyCheck],
 ) -> FastAPI:
     """The HTTP API."""
     app = create_app(NAME, checks)
+    app.include_router(build_changes(callers, changes))
     app.include_router(
         http.build_router(
             callers,
@@ -165,6 +177,7 @@ def build_api(
 def openapi() -> str:
     """The OpenAPI document of the HTTP API, as JSON with sorted keys."""
     described = create_app(NAME, {})
+    described.include_router(build_changes(cast("InternalCallers", lambda: ""), cast("Changes", None)))
     described.include_router(
         http.build_router(
             cast("InternalCallers", lambda: ""),  # the routes are described, none is served

@@ -25,8 +25,9 @@ from contracts.events import (
     ShareRequested,
 )
 from notifier.errors import UnusableRecordError
+from notifier.hints import Readers
 from notifier.metrics import Metrics
-from notifier.planner import Notice, Occurrence, Template, about, fold, plan
+from notifier.planner import Invitation, Notice, Occurrence, Template, about, fold, plan
 from notifier.store.inward import AnySnapshot, Inward, Kind
 from notifier.store.outward import Store
 from servicekit import pg
@@ -110,6 +111,7 @@ class Consumer:
         touched: set[UUID] = set()
         accepted: set[UUID] = set()
         due: list[tuple[Notice, str]] = []
+        readers = Readers()
         for envelope, occurrence in read:
             event = occurrence.event
             if occurrence.version <= advanced.get(event.device_id, known.get(event.device_id, 0)):
@@ -121,6 +123,7 @@ class Consumer:
                 continue
             invitations[event.share_id] = after
             touched.add(event.share_id)
+            readers.add(_readers(before, after))
             due += self._planned(envelope, plan(before, after, occurrence))
             if isinstance(event, ShareAccepted):
                 await inward.forget_first_uses([event.share_id], envelope.time)
@@ -128,6 +131,7 @@ class Consumer:
         await inward.save_progress(advanced)
         await inward.save_invitations([invitations[share_id] for share_id in sorted(touched)])
         await inward.add_notices(due)
+        await inward.tell(readers)
         return accepted
 
     def _planned(self, envelope: Envelope, notices: tuple[Notice, ...]) -> list[tuple[Notice, str]]:
@@ -201,6 +205,18 @@ class Consumer:
             code=error.code, reason=str(error),
             topic=record.topic, partition=record.partition, offset=record.offset,
         )  # fmt: skip
+
+
+def _readers(before: Invitation | None, after: Invitation) -> Readers:
+    """In whose inboxes an invitation is shown. Whoever has verified the invited address sees it until it is
+    answered, and he alone who has accepted it from then on."""
+    readers = Readers(accounts={after.owner_account_id})
+    for invitation in (before, after):
+        if invitation is not None and invitation.account_id is not None:
+            readers.accounts.add(invitation.account_id)
+        if invitation is not None and invitation.state == "requested":
+            readers.contacts.add(invitation.contact_id)
+    return readers
 
 
 def _occurrence(record: Record) -> tuple[Envelope, Occurrence]:

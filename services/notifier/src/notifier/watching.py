@@ -9,13 +9,14 @@ from notifier.delivery import Deliveries
 from notifier.metrics import Metrics
 from notifier.router import Router
 from notifier.settings import Settings
-from notifier.store.inward import ROUTES
+from notifier.store.inward import DUE_CHANNEL, ROUTES
 from notifier.store.outward import Store
 from servicekit import pg
+from servicekit.listening import Listener
 
 
 class Watch:
-    """Two background tasks, see `listen` and `observe`."""
+    """Hears through ``listener``; a background task, see `observe`."""
 
     def __init__(
         self,
@@ -25,16 +26,11 @@ class Watch:
         deliveries: Sequence[Deliveries],
         metrics: Metrics,
         settings: Settings,
+        listener: Listener,
     ) -> None:
         self._store, self._router, self._deliveries = store, router, deliveries
         self._metrics, self._settings = metrics, settings
-
-    async def listen(self) -> None:
-        """Wake up who has something to do; until cancelled."""
-        while True:
-            with contextlib.suppress(*pg.TRANSIENT):  # polling goes on meanwhile
-                await self._store.listen(self._wake)
-            await asyncio.sleep(self._settings.delivery_poll_seconds)
+        listener.on(DUE_CHANNEL, self._wake)
 
     async def observe(self) -> None:
         """Keep the backlog's metrics fresh; until cancelled."""
@@ -46,9 +42,9 @@ class Watch:
                 self._metrics.long_without_facts.set(without_facts)
             await asyncio.sleep(self._settings.delivery_poll_seconds)
 
-    def _wake(self, about: str) -> None:
-        if about in {"", ROUTES}:
+    def _wake(self, about: str | None) -> None:
+        if about in {None, ROUTES}:
             self._router.wake()
         for sending in self._deliveries:
-            if about in {"", sending.channel}:
+            if about in {None, sending.channel}:
                 sending.wake()

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 from providers import Browser, Providers, running
+from share_events import accepted, revoked
 
-from contracts.events import RevokeReason, ShareAccepted, ShareRequested, ShareRevoked
 from devstack.keys import new_internal_key
 from devstack.smtp import Mail
 
@@ -36,27 +36,6 @@ def with_providers(providers: Providers) -> dict[str, object]:
         "sms_url": f"{providers.url}/sms",
         "sms_token": "t",
     }
-
-
-def accepted(event: ShareRequested, account_id: str = "bob") -> ShareAccepted:
-    return ShareAccepted(
-        share_id=event.share_id,
-        device_id=event.device_id,
-        contact_id=event.contact_id,
-        owner_account_id=event.owner_account_id,
-        account_id=account_id,
-    )
-
-
-def revoked(event: ShareRequested, account_id: str | None = "bob") -> ShareRevoked:
-    return ShareRevoked(
-        share_id=event.share_id,
-        device_id=event.device_id,
-        contact_id=event.contact_id,
-        owner_account_id=event.owner_account_id,
-        reason=RevokeReason.BY_OWNER,
-        account_id=account_id,
-    )
 
 
 def subjects(mails: list[Mail]) -> list[str]:

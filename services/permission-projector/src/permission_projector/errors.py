@@ -5,7 +5,6 @@ ApiError
 ├── InvalidCursorError       INVALID_CURSOR      400
 ├── InvalidPositionError     INVALID_POSITION    400
 ├── NotYetVisibleError       NOT_YET_VISIBLE     503
-├── TooManyStreamsError      TOO_MANY_STREAMS    429
 └── UnavailableError         UNAVAILABLE         503
 """
 
@@ -57,18 +56,6 @@ class NotYetVisibleError(ApiError):
             "What you ask for is not visible here yet. Ask again in a moment, or wait longer.",
             details={"known": format_positions(tuple(known))},
             headers=_RETRY,
-        )
-
-
-class TooManyStreamsError(ApiError):
-    """The account follows its changes in as many places as it may, or the process serves all that it can."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "TOO_MANY_STREAMS",
-            429,
-            "Too many streams of changes are open. Close one, or try again later.",
-            headers={"Retry-After": "30"},
         )
 
 

@@ -10,14 +10,15 @@ their id; whoever comes again with the last one misses nothing. Events:
 | ``invitations`` | ``{}`` | the invitations may be others now |
 | ``activity`` | ``{"device_ids": [...]}`` | of these, who is connected may be others now; none: of any |
 | ``reload`` | ``{}`` | it cannot be told what happened since: read everything again |
+| ``alive`` | ``{}`` | nothing happened for 15 s; whoever hears nothing for longer has lost the stream |
 
 `activity` is about what belongs to no generation: it has no id and is not told again to who comes back.
 """
 
 import asyncio
 import re
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -26,9 +27,9 @@ from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
 from permission_projector.activity_hints import Hints
-from permission_projector.errors import TooManyStreamsError
-from permission_projector.waiting import Notifications, set_within
-from servicekit import pg
+from permission_projector.waiting import Notifications
+from servicekit import pg, streams
+from servicekit.listening import set_within
 from servicekit.logging import get_logger
 
 log = get_logger(__name__)
@@ -47,15 +48,8 @@ _MOST_WAITING: Final = 200
 _ACTIVITY_SECONDS: Final = 0.25
 """Between two looks at what comes and goes: many hints are told as one."""
 
-STREAM_SECONDS: Final = 900.0
-"""After which a stream ends, so that its client shows a fresh token; it comes again where it was."""
-
 _LISTEN_SECONDS: Final = 5.0
 """To wait, as the process starts, until hints are heard."""
-
-KEEP_ALIVE_SECONDS: Final = 15.0
-STREAMS: Final = 5_000
-STREAMS_OF_AN_ACCOUNT: Final = 20
 
 _PLACE: Final = re.compile(r"^([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,17})$")
 
@@ -106,7 +100,6 @@ class Reading:
 
 @dataclass(eq=False)
 class _Stream:
-    account_id: str
     waiting: asyncio.Queue[Happening | Activity | None] = field(
         default_factory=asyncio.Queue[Happening | Activity | None]
     )
@@ -136,8 +129,7 @@ class Live:
         self._pool, self._notifications, self._sql, self._activity = pool, notifications, feed, activity
         self._hints, self._hinted = Hints(), asyncio.Event()
         notifications.hear_activity = self._hear
-        self._streams: dict[_Stream, None] = {}
-        self._of_account: Counter[str] = Counter()
+        self._followers = streams.Followers[_Stream]()
         self._place: Place | None = None
         self._turn = asyncio.Lock()
 
@@ -157,20 +149,17 @@ class Live:
     async def _advance(self) -> bool:
         """Tell what is new; whether there may be more."""
         async with self._turn:  # a stream that begins in between would be told nothing of what is being read
-            known, accounts = self._place, list(self._of_account)
+            known, accounts = self._place, self._followers.accounts
             following = known is not None and bool(accounts)
             reading = await self._read(
                 known.change if known else 0, accounts, _MOST_CHANGES if following else 0
             )
             if known is not None and not reading.follows(known):
-                for stream in self._streams:
+                for stream in self._followers:
                     stream.reload()
             elif following:
-                by_account: dict[str, list[Happening]] = {}
                 for account_id, happening in reading.happenings:
-                    by_account.setdefault(account_id, []).append(happening)
-                for stream in self._streams:
-                    for happening in by_account.get(stream.account_id, ()):
+                    for stream in self._followers.of(account_id):
                         stream.tell(happening)
                 self._place = reading.end
                 return reading.end.change < reading.newest
@@ -196,19 +185,18 @@ class Live:
 
     async def _tell_activity(self, hints: Hints) -> None:
         if hints.missed:
-            for stream in self._streams:
+            for stream in self._followers:
                 stream.tell(Activity(()))
-        elif self._of_account:
+        elif accounts := self._followers.accounts:
             connections = sorted(hints.connections)
             rows = await self._pool.fetch(
                 self._activity,
-                list(self._of_account), sorted(hints.devices), [device_id for device_id, _ in connections],
+                accounts, sorted(hints.devices), [device_id for device_id, _ in connections],
                 [account_id for _, account_id in connections],
             )  # fmt: skip
-            told = {row["account_id"]: Activity(row["device_ids"]) for row in rows}
-            for stream in self._streams:
-                if stream.account_id in told:
-                    stream.tell(told[stream.account_id])
+            for row in rows:
+                for stream in self._followers.of(row["account_id"]):
+                    stream.tell(Activity(row["device_ids"]))
 
     async def _read(self, after: int, accounts: Sequence[str], most: int = _MOST_CHANGES) -> Reading:
         rows = await self._pool.fetch(self._sql, after, accounts, most)
@@ -228,45 +216,38 @@ class Live:
         Raises:
             TooManyStreamsError: see there.
         """
-        if len(self._streams) >= STREAMS or self._of_account[account_id] >= STREAMS_OF_AN_ACCOUNT:
-            raise TooManyStreamsError
+        self._followers.require_room(account_id)
 
     async def stream(self, account_id: str, last_event_id: str | None) -> AsyncGenerator[bytes]:
         """What an account's stream says, from now on or from where it was.
 
         It ends by itself (`STREAM_SECONDS`), and when the database is away as it begins.
         """
-        stream = _Stream(account_id)
+        stream = _Stream()
         try:
             await set_within(self._notifications.listening, _LISTEN_SECONDS)
             while await self._advance():  # what happened before is not told to who begins now
                 pass
-            async with self._turn:
-                self._streams[stream] = None
-                self._of_account[account_id] += 1
-                place = self._place
-            if place is None:
-                return
-            if last_event_id is None:
-                yield _event("ready", place)
-            else:
-                yield format_sse_event(comment="welcome back")
-                async for happening in self._missed(account_id, Place.parse(last_event_id), place):
-                    if happening is None:
-                        stream.reload()
-                        break
-                    place = happening.place
-                    yield _told(happening)
-            async for text in self._told_from_now_on(stream, place):
-                yield text
+            async with AsyncExitStack() as following:
+                async with self._turn:
+                    following.enter_context(self._followers.joined(account_id, stream))
+                    place = self._place
+                if place is None:
+                    return
+                if last_event_id is None:
+                    yield _event("ready", place)
+                else:
+                    yield format_sse_event(comment="welcome back")
+                    async for happening in self._missed(account_id, Place.parse(last_event_id), place):
+                        if happening is None:
+                            stream.reload()
+                            break
+                        place = happening.place
+                        yield _told(happening)
+                async for text in self._told_from_now_on(stream, place):
+                    yield text
         except pg.TRANSIENT as error:
             log.warning("stream_ends", error=repr(error))
-        finally:
-            if stream in self._streams:
-                del self._streams[stream]
-                self._of_account[account_id] -= 1
-                if not self._of_account[account_id]:
-                    del self._of_account[account_id]
 
     async def _missed(
         self, account_id: str, last: Place | None, until: Place
@@ -287,16 +268,16 @@ class Live:
 
     async def _told_from_now_on(self, stream: _Stream, told: Place) -> AsyncGenerator[bytes]:
         loop = asyncio.get_running_loop()
-        ends = loop.time() + STREAM_SECONDS
+        ends = loop.time() + streams.STREAM_SECONDS
         while (left := ends - loop.time()) > 0:
             try:
-                async with asyncio.timeout(min(left, KEEP_ALIVE_SECONDS)):
+                async with asyncio.timeout(min(left, streams.KEEP_ALIVE_SECONDS)):
                     happening = await stream.waiting.get()
             except TimeoutError:
                 if not stream.waiting.empty():  # it came in the same moment: the place must not pass it
                     continue
                 told = max(told, self._place or told)
-                yield format_sse_event(comment="still here", id=str(told))
+                yield _event("alive", told)
                 continue
             if happening is None:
                 told = self._place or told

@@ -30,6 +30,7 @@ from permission_projector.reader import (
     Shared,
 )
 from permission_projector.waiting import Positions
+from servicekit import streams
 from servicekit.auth import InternalCallers
 from servicekit.http import ApiError
 
@@ -37,8 +38,8 @@ _ACCOUNT = TypeAdapter[str](AccountId)
 
 _STREAM: Final[Mapping[int | str, dict[str, Any]]] = {
     200: {
-        "description": "Events `ready`, `devices`, `invitations`, `activity`, `reload` (architecture.md).",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "description": "Events `ready`, `devices`, `invitations`, `activity`, `reload`, `alive`.",
+        "content": {streams.MEDIA_TYPE: {"schema": {"type": "string"}}},
     }
 }
 
@@ -173,8 +174,8 @@ def _future(caller: Caller, live: Live) -> APIRouter:
         live.require_room(account_id)
         return StreamingResponse(
             live.stream(account_id, last_event_id),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            media_type=streams.MEDIA_TYPE,
+            headers=streams.HEADERS,
         )
 
     router = APIRouter()

@@ -100,7 +100,8 @@ class Device(Told):
     ``share_state``: ``out`` the caller shares it, ``in`` it is shared with him, ``both``, ``none``.
     ``access`` has the first 20 entries, ``access_total`` counts all, and ``invited_total`` those of them that
     nobody has accepted yet. ``online`` is whether the device is connected to a gateway, and ``last_seen``
-    since when it is or is not; None when nobody knows.
+    since when it is or is not; None when nobody knows. ``begins_at`` is when the next of the
+    caller's shares of it begins, which no event tells; None: all have begun.
     """
 
     device_id: str
@@ -117,6 +118,7 @@ class Device(Told):
     access: list[Access]
     access_total: int
     invited_total: int
+    begins_at: datetime | None = None
 
 
 class DevicePage(Told):

@@ -1,77 +1,50 @@
 """Waiting for "at least this position": woken by the projector's notifications, with a poll as backstop."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
-
-import asyncpg
 
 from contracts.positions import Position
 from permission_projector import activity_hints
 from permission_projector.errors import NotYetVisibleError
 from servicekit import pg
-from servicekit.logging import get_logger
-
-log = get_logger(__name__)
+from servicekit.listening import Hear, Listener, set_within
 
 _CHANNEL: Final = "permissions_changed"
 _POLL_SECONDS: Final = 0.25
-_RECONNECT_SECONDS: Final = 1.0
-_KEEPALIVE_SECONDS: Final = 10.0
 
 
 class Notifications:
-    """One connection that listens, for everybody in this process who waits for a change."""
+    """Hears of changes, for everybody in this process who waits for one."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+        self._listener = Listener(dsn, "permission-projector-listen")
+        self._listener.on(_CHANNEL, self._on_notify)
+        self._listener.on(activity_hints.CHANNEL, self._on_activity)
         self._changed = asyncio.Event()
-        self.hear_activity: Callable[[str | None], None] = lambda _payload: None
+        self.hear_activity: Hear = lambda _payload: None
         """Called with each hint of `activity_hints`; with None whenever some may have been missed."""
-        self.listening = asyncio.Event()
+
+    @property
+    def listening(self) -> asyncio.Event:
         """Set from the first time on that it listens."""
+        return self._listener.listening
 
     async def listen(self) -> None:
-        """Take notifications until cancelled; a lost connection is made anew, and those who wait poll."""
-        while True:
-            try:
-                connection = await asyncpg.connect(
-                    self._dsn, server_settings={"application_name": "permission-projector-listen"}
-                )
-                try:
-                    await connection.add_listener(_CHANNEL, self._on_notify)
-                    await connection.add_listener(activity_hints.CHANNEL, self._on_activity)
-                    if self.listening.is_set():
-                        self.hear_activity(None)
-                    self.listening.set()
-                    while not connection.is_closed():
-                        await asyncio.sleep(_KEEPALIVE_SECONDS)
-                        await connection.execute("select 1")
-                finally:
-                    connection.terminate()
-            except pg.TRANSIENT as error:
-                log.warning("listen_reconnects", error=repr(error))
-            await asyncio.sleep(_RECONNECT_SECONDS)
+        """Take notifications until cancelled; while the connection is lost, those who wait poll."""
+        await self._listener.run()
 
-    def _on_notify(self, *_: object) -> None:
+    def _on_notify(self, _payload: str | None) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _on_activity(self, _connection: object, _process: int, _channel: str, payload: object) -> None:
-        self.hear_activity(str(payload))
+    def _on_activity(self, payload: str | None) -> None:
+        if payload is not None or self.listening.is_set():  # before the first time nobody was told anything
+            self.hear_activity(payload)
 
     def next(self) -> asyncio.Event:
         """Set at the next notification: take it before you look, so that none comes in between unseen."""
         return self._changed
-
-
-async def set_within(event: asyncio.Event, seconds: float) -> None:
-    """Return when ``event`` is set, or when the time is over."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
 
 
 class Positions:

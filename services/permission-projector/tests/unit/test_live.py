@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from permission_projector import live
 from permission_projector.live import Live
+from servicekit import streams
 
 
 class Feed:
@@ -43,7 +43,7 @@ class Notifications:
 
 
 async def test_what_comes_in_the_moment_of_a_keep_alive_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "KEEP_ALIVE_SECONDS", 0.05)
     feed, notifications = Feed(), Notifications()
     following = Live(cast("Any", feed), cast("Any", notifications), "feed", "activity")
     reading = asyncio.create_task(following.follow())

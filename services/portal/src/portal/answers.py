@@ -58,7 +58,8 @@ class Device(Fact):
 
     ``access`` has the first entries of the list; ``access_total`` counts all, ``invited_total`` those of them
     that nobody has accepted yet. ``online`` is None when nobody knows; ``last_seen`` is since when it is so,
-    or until when it was known.
+    or until when it was known. ``begins_at`` is when the next of the caller's shares of it begins, of those
+    that had not when this was answered.
     """
 
     device_id: str
@@ -75,6 +76,7 @@ class Device(Fact):
     access: tuple[Access, ...] = ()
     access_total: int = 0
     invited_total: int = 0
+    begins_at: AwareDatetime | None = None
 
 
 class AccessPage(Fact):

@@ -61,6 +61,7 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
             _registry(settings, client),
         )
         read_streams = ReadApi(streams, tokens, name="permission-projector", url=settings.read_api_url)
+        notice_streams = Notifier(streams, tokens, name="notifier", url=settings.notifier_url)
         bearer_tokens = _verifier(settings, settings.oidc_audience, client)
         id_tokens = _verifier(settings, settings.oidc_client_id, client)
         sign_in = SignIn(
@@ -89,7 +90,7 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
                 frequency=Frequency(settings.requests_per_minute),
             )
         )
-        app.include_router(changes.router(authentication, read_streams))
+        app.include_router(changes.router(authentication, read_streams, notice_streams))
         app.include_router(history_csv.router(authentication, peers.read_api))
         app.include_router(auth_pages.router(sessions, cookies, sign_in))
         static = resources.files(NAME).joinpath("static")

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 from uuid import UUID
 
+import httpx
 from pydantic import AwareDatetime, Field
 
 from contracts.base import Fact
@@ -94,6 +95,11 @@ class Notifier(Peer):
     async def mark(self, account_id: str, body: Mapping[str, object]) -> None:
         """Mark entries as read or not, or put them off."""
         await self.ask(account_id, "POST", "/v1/inbox/marks", json=body, attempts=2)
+
+    async def changes(self, account_id: str) -> httpx.Response:
+        """When the account's notices or choices may be others, to be read and closed by the caller; raises as
+        `stream`."""
+        return await self.stream(account_id, "/v1/changes", {})
 
     async def preferences(self, account_id: str) -> Preferences:
         """What the account chose."""

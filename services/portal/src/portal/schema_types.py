@@ -4,7 +4,7 @@ A null argument means its default. What this installation does not know yet is a
 as a guess; each field's description says so.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Self
 
@@ -193,6 +193,15 @@ class Device(DeviceEventFields, UnkeptDeviceFields):
             last_reported=device.last_seen,
             tags=[],
         )
+
+    @strawberry.field(
+        description="In how many seconds the next of the caller's shares of it begins, which no event tells; "
+        "null: all have begun. Not in remote.it's schema."
+    )
+    def begins_in(self) -> float | None:
+        """By the server's clock, since that of a browser may be wrong."""
+        begins = self.answer.begins_at
+        return None if begins is None else max(0.0, (begins - datetime.now(UTC)).total_seconds())
 
     @strawberry.field(
         description="Who else has access to at least one service; a recipient sees himself only."

@@ -68,7 +68,7 @@ from (
 ) as counted
 
 -- name: mark
--- inbox: one's own notices only, as inbox_page. Primary key of notice.
+-- inbox: one's own notices only, as inbox_page; to whom they were told. Primary key of notice.
 update notice as n
 set read_at = case $3 when 'read' then coalesce(n.read_at, now()) when 'unread' then null else n.read_at end,
     later_until = case $3 when 'later' then $4::timestamptz else null end
@@ -85,6 +85,41 @@ where n.notice_id = any($2::uuid[]) and i.share_id = n.share_id
             )
         )
     )
+returning n.account_id, n.contact_id
+
+-- name: concerned
+-- changes: who of those that follow ($1) has verified the address of contacts ($2), gives or has accepted live shares
+-- of devices ($3), or may accept them. Primary key of contact, account_by_address, invitation_of_device.
+with
+    live as (
+        select i.owner_account_id, i.account_id, i.contact_id, i.state
+        from unnest($3::text[]) as named (device_id)
+        join invitation as i on i.device_id = named.device_id and i.state <> 'ended'
+    ),
+    addressed as (
+        select named.contact_id from unnest($2::uuid[]) as named (contact_id)
+        union
+        select live.contact_id from live where live.state = 'requested'
+    )
+select each.account_id
+from (
+    select owner_account_id as account_id from live
+    union
+    select account_id from live
+    union
+    -- "offset 0": else all accounts are read until one has the address
+    select person.account_id
+    from addressed
+    join contact using (contact_id)
+    cross join lateral (
+        select account.account_id from account where account.addresses @> array[contact.address] offset 0
+    ) as person
+) as each
+where each.account_id = any ($1::text[])
+
+-- name: tell
+-- inbox: told to those who follow when the transaction commits (hints.py).
+select pg_notify('notifier_changed', hint.payload) from unnest($1::text[]) as hint (payload)
 
 -- name: settings
 -- inbox. Primary key of account_setting.

@@ -68,6 +68,10 @@ on conflict on constraint one_notice_per_event_reader_template do nothing
 -- whoever planned or routed something, once a transaction: wakes every instance when it commits.
 select pg_notify('notifier_due', $1)
 
+-- name: tell
+-- whoever changed what people read, once a transaction: told to those who follow when it commits (hints.py).
+select pg_notify('notifier_changed', hint.payload) from unnest($1::text[]) as hint (payload)
+
 -- name: look_again
 -- consumer, once a batch that holds snapshots. Index notice_to_route.
 with woken as (

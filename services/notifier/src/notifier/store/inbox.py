@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from contracts.base import new_id
+from notifier.hints import Event, Readers, payloads
 from notifier.planner import Channel, Template
 from servicekit import pg
 
@@ -55,7 +56,16 @@ class Inboxes:
         self, account_id: str, notice_ids: Sequence[UUID], mark: Mark, until: datetime | None
     ) -> None:
         """Mark entries; what is not the account's stays as it is."""
-        await self._pool.execute(self._sql["mark"], account_id, list(notice_ids), mark, until)
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(self._sql["mark"], account_id, list(notice_ids), mark, until)
+            await self._tell(
+                connection,
+                "notices",
+                Readers(
+                    accounts={account_id} if rows else set(),
+                    contacts={row["contact_id"] for row in rows if row["account_id"] is None},
+                ),
+            )
 
     async def chosen(self, account_id: str) -> Chosen:
         """What the account said of itself."""
@@ -64,14 +74,12 @@ class Inboxes:
 
     async def choose(self, account_id: str, chosen: Chosen) -> None:
         """Replace it."""
-        await self._pool.execute(
-            self._sql["save_settings"],
-            account_id,
-            chosen.language,
-            chosen.time_zone,
-            chosen.quiet_from,
-            chosen.quiet_until,
-        )
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                self._sql["save_settings"],
+                account_id, chosen.language, chosen.time_zone, chosen.quiet_from, chosen.quiet_until,
+            )  # fmt: skip
+            await self._tell(connection, "notice_settings", Readers(accounts={account_id}))
 
     async def preferences(self, reader: str) -> dict[tuple[Template, Channel], bool]:
         """What a reader (`planner.Notice.reader`) said about kinds of notice and ways."""
@@ -81,13 +89,23 @@ class Inboxes:
     async def prefer(self, reader: str, wanted: Mapping[tuple[Template, Channel], bool]) -> None:
         """Add to it."""
         pairs = sorted(wanted)
-        await self._pool.execute(
-            self._sql["save_preferences"],
-            reader,
-            [template for template, _ in pairs],
-            [channel for _, channel in pairs],
-            [wanted[pair] for pair in pairs],
-        )
+        if not pairs:
+            return
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                self._sql["save_preferences"],
+                reader,
+                [template for template, _ in pairs],
+                [channel for _, channel in pairs],
+                [wanted[pair] for pair in pairs],
+            )
+            _, _, account_id = reader.partition("account ")  # a contact's choices are shown nowhere
+            await self._tell(connection, "notice_settings", Readers({account_id} if account_id else set()))
+
+    async def _tell(self, connection: pg.Connection, event: Event, readers: Readers) -> None:
+        """Hint to whoever follows, at the commit."""
+        if readers:
+            await connection.execute(self._sql["tell"], list(payloads(event, readers)))
 
     async def subscriptions(self, account_id: str) -> list[asyncpg.Record]:
         """The account's, the oldest first."""

@@ -9,6 +9,7 @@ from uuid import UUID
 from contracts.base import new_id
 from contracts.contacts import InvalidAddressError, canonical_address
 from contracts.directory import AccountSnapshot, ContactSnapshot, DeviceSnapshot
+from notifier.hints import Readers, payloads
 from notifier.planner import Invitation, Notice
 from notifier.store.rows import invitation_of
 from servicekit import pg
@@ -16,8 +17,10 @@ from servicekit import pg
 AnySnapshot = DeviceSnapshot | AccountSnapshot | ContactSnapshot
 Kind = Literal["device", "account", "contact"]
 
+DUE_CHANNEL = "notifier_due"
 ROUTES = "routes"
-"""What a notification about notices to be routed says; one about deliveries names its channel."""
+"""What a notification of that channel about notices to be routed says; one about deliveries names
+their channel."""
 
 
 class Inward:
@@ -65,8 +68,8 @@ class Inward:
         )
 
     async def add_notices(self, notices: Sequence[tuple[Notice, str]]) -> None:
-        """Insert notices (with their correlation ids); what was planned before stays as it is. All instances
-        wake up at the commit, if any is to be told outside the inbox."""
+        """Insert notices (with their correlation ids); what was planned before stays as it is. At the commit
+        their readers are told, and all instances wake up if any is to be told outside the inbox."""
         if not notices:
             return
         items = [notice for notice, _ in notices]
@@ -89,6 +92,17 @@ class Inward:
         )
         if any(item.outside for item in items):
             await self._connection.execute(self._sql["announce"], ROUTES)
+        await self.tell(
+            Readers(
+                accounts={item.account_id for item in items if item.account_id is not None},
+                contacts={item.contact_id for item in items if item.account_id is None},
+            )
+        )
+
+    async def tell(self, readers: Readers) -> None:
+        """Their inboxes may be others from the commit on: whoever follows his is told."""
+        if readers:
+            await self._connection.execute(self._sql["tell"], list(payloads("notices", readers)))
 
     async def look_again(self) -> None:
         """Names or addresses have come: what waits for some is looked at again now."""
@@ -118,14 +132,27 @@ class Inward:
     async def delete_snapshot(self, kind: Kind, key: str) -> None:
         """Forget what a directory no longer has, and all that is kept of it here."""
         await self._connection.execute(self._sql[f"delete_{kind}"], key)
+        await self.tell(_readers(kind, [key]))
 
     async def save_snapshots(self, kind: Kind, latest: Mapping[str, AnySnapshot]) -> None:
-        """Insert or replace what a directory says, by id; each is of ``kind``."""
+        """Insert or replace what a directory says, by id; each is of ``kind``. Whoever reads it is told."""
         rows = [_columns(latest[key]) for key in sorted(latest)]
         if rows:
             await self._connection.execute(
                 self._sql[f"save_{kind}s"], *(list(column) for column in zip(*rows, strict=True))
             )
+            await self.tell(_readers(kind, latest))
+
+
+def _readers(kind: Kind, ids: Iterable[str]) -> Readers:
+    """In whose inboxes what a directory says is shown, or decides about what is."""
+    match kind:
+        case "device":
+            return Readers(devices=set(ids))
+        case "account":
+            return Readers(accounts=set(ids))
+        case "contact":
+            return Readers(contacts=set(map(UUID, ids)))
 
 
 def _columns(snapshot: AnySnapshot) -> tuple[object, ...]:

@@ -1,8 +1,7 @@
 """What routing and delivery read and write."""
 
-import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Literal
@@ -15,8 +14,6 @@ from notifier.routing import BULK_LONGEST, Person, QuietHours, Subscription
 from notifier.store.inward import Inward
 from notifier.store.rows import invitation_of, notice_of
 from servicekit import pg
-
-_WAKE_CHANNEL = "notifier_due"
 
 Outcome = Literal["routed", "inbox", "superseded", "expired", "failed"]
 
@@ -365,28 +362,6 @@ class Store:
     async def redrive(self, code: str | None) -> int:
         """Have failed deliveries (with ``code``) tried again; how many."""
         return len(await self.pool.fetch(self._sql["redrive"], code))
-
-    async def listen(self, wake: Callable[[str], None]) -> None:
-        """Call ``wake`` with what was planned, whenever something was, until the connection is lost (then it
-        returns)."""
-        lost = asyncio.Event()
-
-        def on_notify(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-            wake(str(payload))
-
-        def on_lost(_: object) -> None:
-            lost.set()
-
-        async with self.pool.acquire() as connection:
-            connection.add_termination_listener(on_lost)
-            await connection.add_listener(_WAKE_CHANNEL, on_notify)
-            wake("")  # what was announced before we listened
-            try:
-                await lost.wait()
-            finally:
-                connection.remove_termination_listener(on_lost)
-                if not connection.is_closed():
-                    await connection.remove_listener(_WAKE_CHANNEL, on_notify)
 
 
 def _item(row: asyncpg.Record) -> Item:

@@ -54,7 +54,8 @@ listed as (
             'services', coalesce(services.items, '[]'::json),
             'access', coalesce(access.items, '[]'::json),
             'access_total', access.total,
-            'invited_total', access.invited
+            'invited_total', access.invited,
+            'begins_at', access.begins_at
         ) as item
     from page
     cross join lateral (
@@ -70,6 +71,9 @@ listed as (
                 (entry.terms ->> 'scripting')::boolean
                 and (page.owned or permission_projector.has_begun(entry.terms, now()))
             ) as scripting,
+            min((entry.terms ->> 'starts_at')::timestamptz) filter (
+                where not page.owned and not permission_projector.has_begun(entry.terms, now())
+            ) as begins_at,
             json_agg(
                 {entry}
                 order by entry.share_id

@@ -18,6 +18,7 @@ from contracts.events import AnyAccessEvent, ConnectionOpened, RevokeReason, Sha
 from contracts.permissions import Permission
 from permission_projector import live
 from permission_projector.activity import ActivityStore
+from servicekit import streams
 from servicekit.kafka import Record
 
 People = dict[str, UUID]
@@ -261,23 +262,27 @@ async def test_a_client_that_does_not_keep_up_is_told_to_reload(
 async def test_streams_that_are_quiet_are_kept_alive_and_end_in_time(
     world: Any, api: Any, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "KEEP_ALIVE_SECONDS", 0.05)
-    monkeypatch.setattr(live, "STREAM_SECONDS", 0.5)
+    monkeypatch.setattr(streams, "KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "STREAM_SECONDS", 0.5)
     async with following(api, "mallory") as stream:
         before = stream.last_id
+        assert await stream.next() == ("alive", {}, before)
         await world.apply(world.device("pc-2", name="Not mallory's"))
         with pytest.raises(EOFError):
-            await stream.next()
+            while True:
+                assert (await stream.next()).name == "alive"
         assert stream.last_id != before, "a quiet stream's place moves on all the same"
     async with following(api, "mallory", stream.last_id) as stream:
         await world.apply(world.device("mal-9", owner="mallory", name="Mine"))
-        assert (await stream.next()).data == about("mal-9")
+        while (event := await stream.next()).name == "alive":
+            pass
+        assert event.data == about("mal-9")
 
 
 async def test_an_account_has_so_many_streams_and_others_have_theirs(
     api: Any, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "STREAMS_OF_AN_ACCOUNT", 1)
+    monkeypatch.setattr(streams, "STREAMS_OF_AN_ACCOUNT", 1)
     async with following(api, "olga"):
         refused = await api.get("olga", "/changes")
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "TOO_MANY_STREAMS")
