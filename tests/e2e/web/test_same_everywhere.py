@@ -23,6 +23,11 @@ UNREAD, READ = (
     for sign in ("", "!")
 )
 UNTICKED, TICKED = (f"{sign}document.querySelector(`[aria-label='${{name}}']`).checked" for sign in ("!", ""))
+NAMED = "document.body.innerText.includes(name)"
+KEY, NO_KEY = (f"{sign}document.querySelector(`[aria-label^='Disable ']`)" for sign in ("", "!"))
+# Of its own page alone a field's text is what is typed, before it is kept.
+REMARKED = """[...document.querySelectorAll('.remark')].some(
+  (form) => form.querySelector('input').value === name && !form.querySelector('button'))"""
 WINDOW = """
 mutation($id: String!, $device: String!, $email: String!, $starts: DateTime!, $ends: DateTime!) {
   shareBulk(
@@ -75,14 +80,57 @@ async def test_two_browsers_of_one_account_show_the_same_within_a_second(
         late.setdefault("new", []).append(await apart(desk, phone, UNREAD, name, revokes))
         for page in (desk, phone):
             await expect(page.get_by_text(f"does not share {name} with you any more.")).to_be_visible()
+    way = "Somebody rejected what I share: E-mail"
     for page in (desk, phone):
         await page.get_by_role("link", name="Account").click()
-    way = "Somebody rejected what I share: E-mail"
+        await expect(page.get_by_role("checkbox", name=way)).to_be_visible()
     for seen, page in ((UNTICKED, desk), (TICKED, phone)):
         tick = page.get_by_role("checkbox", name=way)
         late.setdefault("chosen", []).append(await apart(desk, phone, seen, way, tick.click))
     # Of several: the machine may be doing much else.
     assert {what: times for what, times in late.items() if min(times) >= AIM_MS} == {}
+
+
+async def test_what_an_account_keeps_for_itself_is_the_same_in_two_browsers(
+    world: World, person: Person
+) -> None:
+    device = await named_device(world, f"Davit {uuid4().hex[:6]}")
+    await world.shared(device)
+    desk, phone = await person("bob", f"/devices/{device}"), await person("bob", width=390)
+    late: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        alias = f"Hoist {uuid4().hex[:6]}"
+        await desk.get_by_role("button", name="Give it a name of your own").click()
+        await desk.get_by_label("What you call").fill(alias)
+        save = desk.get_by_role("button", name="Save", exact=True)
+        late.setdefault("alias", []).append(await apart(desk, phone, NAMED, alias, save.click))
+    for page in (desk, phone):
+        await page.get_by_role("link", name="Account").click()
+        await expect(page.get_by_role("button", name="New key")).to_be_visible()
+    for _ in range(ROUNDS):
+        create = desk.get_by_role("button", name="New key")
+        late.setdefault("key", []).append(await apart(desk, phone, KEY, "", create.click))
+        await desk.get_by_role("button", name="I have kept the secret").click()
+        await desk.get_by_role("button", name="Delete").click()
+        delete = desk.get_by_role("dialog").get_by_role("button", name="Delete")
+        late.setdefault("no key", []).append(await apart(desk, phone, NO_KEY, "", delete.click))
+    assert {what: times for what, times in late.items() if min(times) >= AIM_MS} == {}
+
+
+async def test_a_remark_is_the_same_in_two_browsers(world: World, person: Person) -> None:
+    device, contact = await named_device(world, f"Davit {uuid4().hex[:6]}"), f"{uuid4().hex[:8]}@example.com"
+    await (await world.account(seed.OWNER_EMAIL)).share(device, contact, notify=False)
+    desk, phone = await person("ann", "/sharing"), await person("ann", "/sharing", width=390)
+    late: list[float] = []
+    for page in (desk, phone):
+        await expect(page.get_by_text(contact)).to_be_visible()
+    about = desk.get_by_role("group").filter(has_text=contact)
+    for _ in range(ROUNDS):
+        remark = f"from the harbour {uuid4().hex[:6]}"
+        await about.get_by_label("Remark (only you see it)").fill(remark)
+        save = about.get_by_role("button", name="Save", exact=True)
+        late.append(await apart(desk, phone, REMARKED, remark, save.click))
+    assert min(late) < AIM_MS, late
 
 
 async def test_what_begins_and_ends_by_the_clock_is_shown_as_it_does(world: World, person: Person) -> None:

@@ -8,7 +8,7 @@ const AGAIN_MS = 3000;
 const LOST_MS = 5000; // the portal ends a stream every quarter of an hour, and it comes again: nothing to tell of
 const SILENT_MS = 40_000; // the server says each 15 s that it is there
 /** Lists about shares: whatever happens to a device may change them. */
-const ABOUT_SHARES = ['given', 'pastShares', 'history', 'connections'];
+const ABOUT_SHARES = ['given', 'pastShares', 'history', 'connections', 'contacts'];
 
 /** Follow as long as the component is there; whether the stream stands. */
 export function useLive(): boolean {
@@ -64,6 +64,8 @@ export function follow(client: QueryClient, onConnected: (connected: boolean) =>
     on('reload', readAll);
     on('notices', () => void readAgain(client, ['notices']));
     on('notice_settings', () => void readAgain(client, ['noticeSettings']));
+    on('access_keys', () => void readAgain(client, ['keys']));
+    on('contacts', () => void readAgain(client, ['contacts']));
     on('invitations', () => void readAgain(client, ['invitations']));
     on('devices', (event) => {
       const { device_ids } = JSON.parse(event.data) as { device_ids: string[] };

@@ -1,5 +1,6 @@
 """Streams of events over HTTP (Server-Sent Events): who follows, how many may, and for how long."""
 
+import asyncio
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
@@ -30,6 +31,30 @@ class TooManyStreamsError(ApiError):
             "Too many streams of changes are open. Close one, or try again later.",
             headers={"Retry-After": "30"},
         )
+
+
+class Hints:
+    """What one client is to be told and has not taken yet.
+
+    A hint says what to read again, so one that waits stands for all the same that come meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[bytes, None] = {}
+        self.told = asyncio.Event()
+        """Set while something waits."""
+
+    def tell(self, hint: bytes) -> None:
+        """One more; it is a whole event."""
+        self._waiting[hint] = None
+        self.told.set()
+
+    def take(self) -> bytes:
+        """All that wait, in the order in which each was told first."""
+        hints = b"".join(self._waiting)
+        self._waiting.clear()
+        self.told.clear()
+        return hints
 
 
 class Followers(Generic[_Stream]):

@@ -12,7 +12,6 @@ its client has not taken yet stands for all that come meanwhile, so that a slow 
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import asyncpg
@@ -46,31 +45,13 @@ _RESPONSES: Final[Mapping[int | str, dict[str, Any]]] = {
 }
 
 
-@dataclass(eq=False)
-class _Stream:
-    """``waiting`` holds what its client has not taken yet."""
-
-    waiting: dict[Event, None] = field(default_factory=dict["Event", None])
-    told: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def tell(self, event: Event) -> None:
-        self.waiting[event] = None
-        self.told.set()
-
-    def take(self) -> bytes:
-        said = b"".join(_said(event) for event in self.waiting)
-        self.waiting.clear()
-        self.told.clear()
-        return said
-
-
 class Changes:
     """The streams of this process, and what it has heard for them from all."""
 
     def __init__(self, pool: pg.Pool, listener: Listener) -> None:
         self._pool, self._listening = pool, listener.listening
         self._sql = pg.load_queries("notifier", "inbox.sql")["concerned"]
-        self._followers = streams.Followers[_Stream]()
+        self._followers = streams.Followers[streams.Hints]()
         self._heard: dict[Event, Readers] = {}
         self._hinted = asyncio.Event()
         listener.on(CHANNEL, self._hear)
@@ -86,7 +67,7 @@ class Changes:
             self._heard.clear()
             for stream in self._followers:
                 for each in EVENTS:
-                    stream.tell(each)
+                    stream.tell(_said(each))
         else:
             self._hinted.set()
 
@@ -100,7 +81,7 @@ class Changes:
                 for event, readers in heard.items():
                     for account_id in await self._concerned(readers):
                         for stream in self._followers.of(account_id):
-                            stream.tell(event)
+                            stream.tell(_said(event))
             except (*pg.TRANSIENT, asyncpg.QueryCanceledError) as error:
                 log.warning("changes_not_told", error=repr(error))
                 self._hear(None)
@@ -127,7 +108,7 @@ class Changes:
 
     async def stream(self, account_id: str) -> AsyncGenerator[bytes]:
         """What an account's stream says from now on; it ends by itself (`streams.STREAM_SECONDS`)."""
-        stream = _Stream()
+        stream = streams.Hints()
         await set_within(self._listening, _LISTEN_SECONDS)
         loop = asyncio.get_running_loop()
         ends = loop.time() + streams.STREAM_SECONDS

@@ -71,13 +71,16 @@ class AccessKeyMutations:
     async def create_access_key(self, info: _Info) -> AccessKeyResponse:
         """Refused with LIMIT_REACHED when there are as many as may be."""
         made = await info.context.access_keys.create(info.context.account_id)
+        await info.context.own_changes.tell(info.context.account_id, "access_keys")
         return AccessKeyResponse(key=made.key_id, secret=made.secret)
 
     @strawberry.mutation(description="Enable or disable one of the caller's access keys.")
     async def update_access_key(self, info: _Info, key: str, enabled: bool) -> AccessKey | None:
         """Null beside an error when there is no such key, or too many are enabled."""
         context = info.context
-        return AccessKey.of(await context.access_keys.set_enabled(context.account_id, key, enabled=enabled))
+        changed = await context.access_keys.set_enabled(context.account_id, key, enabled=enabled)
+        await context.own_changes.tell(context.account_id, "access_keys")
+        return AccessKey.of(changed)
 
     @strawberry.mutation(description="Delete one of the caller's access keys for good.")
     async def delete_access_key(self, info: _Info, key: str) -> bool:
@@ -85,6 +88,7 @@ class AccessKeyMutations:
         context = info.context
         try:
             await context.access_keys.delete(context.account_id, key)
+            await context.own_changes.tell(context.account_id, "access_keys")
         except ApiError as error:
             context.refuse(info.path.as_list(), error)
             return False

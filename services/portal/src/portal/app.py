@@ -1,10 +1,12 @@
 """Puts the portal together; the only place that knows concrete classes."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 import httpx
 from fastapi import FastAPI
@@ -17,6 +19,7 @@ from portal.authentication import Authentication
 from portal.context import Peers
 from portal.cookies import Cookies
 from portal.notices import Notifier
+from portal.own_changes import OwnChanges
 from portal.peers import Gateway, ShareCommand
 from portal.read_api import ReadApi
 from portal.registry import Registry
@@ -29,9 +32,13 @@ from servicekit import pg
 from servicekit.auth import InternalTokens, OidcVerifier
 from servicekit.http import create_app
 from servicekit.limiting import Frequency
+from servicekit.listening import Listener, set_within
 
 NAME = "portal"
 """How the portal names itself to other services: the issuer of internal tokens."""
+
+_LISTEN_SECONDS: Final = 5.0
+"""To wait, as the process starts, until it hears what its accounts change."""
 
 
 @asynccontextmanager
@@ -44,6 +51,8 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
     pool = await pg.open_pool(settings.postgres_dsn.get_secret_value(), application=NAME)
     streams = httpx.AsyncClient(limits=httpx.Limits(max_connections=None))  # as many as follow what changes
     async with pool, httpx.AsyncClient(timeout=5.0) as client, streams:
+        listener = Listener(settings.postgres_dsn.get_secret_value(), f"{NAME}-listen")
+        own_changes = OwnChanges(pool, listener)
         sessions = Sessions(pool, timedelta(hours=settings.session_hours))
         access_keys = AccessKeys(pool, SecretBox(settings.access_key_secret.get_secret_value()))
         tokens = InternalTokens(settings.internal_key.get_secret_value(), NAME)
@@ -85,12 +94,13 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
                 build_schema(),
                 authentication,
                 peers,
-                access_keys,
-                Aliases(pool),
+                access_keys=access_keys,
+                aliases=Aliases(pool),
+                own_changes=own_changes,
                 frequency=Frequency(settings.requests_per_minute),
             )
         )
-        app.include_router(changes.router(authentication, read_streams, notice_streams))
+        app.include_router(changes.router(authentication, read_streams, notice_streams, own_changes))
         app.include_router(history_csv.router(authentication, peers.read_api))
         app.include_router(auth_pages.router(sessions, cookies, sign_in))
         static = resources.files(NAME).joinpath("static")
@@ -103,7 +113,13 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
             app.mount("/static", GZipMiddleware(app_page.BuiltFiles(directory=Path(folder))))
             app.include_router(unsubscribe_pages.router(peers.notifier))
             app.include_router(pages.router(visitors, peers))  # last: it answers every other path
-            yield app
+            listening = asyncio.create_task(listener.run())
+            try:
+                await set_within(listener.listening, _LISTEN_SECONDS)
+                yield app
+            finally:
+                listening.cancel()
+                await asyncio.wait({listening})
 
 
 def _registry(settings: Settings, client: httpx.AsyncClient) -> Registry | None:

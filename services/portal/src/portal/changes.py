@@ -1,8 +1,9 @@
 """``GET /changes/v1``: what changes for the caller, as it does: Server-Sent Events of those who know.
 
 The read API's stream is passed on as it comes; it says when the answer begins and ends, and one that broke is
-taken up again where it was (`Last-Event-ID`). The notifier's events are put in between. While it is away the
-rest goes on; each time that its stream begins, the client is told that all of its notices may be others.
+taken up again where it was (`Last-Event-ID`). The notifier's events are put in between, and the portal's own
+(`own_changes`). While the notifier is away the rest goes on; each time that its stream begins, the client is
+told that all of its notices may be others.
 Whether the session, token or signature still counts is asked again for each event; on a quiet stream that is
 every 15 s.
 """
@@ -17,6 +18,7 @@ from fastapi.responses import StreamingResponse
 
 from portal.authentication import Authentication
 from portal.notices import Notifier
+from portal.own_changes import OwnChanges
 from portal.read_api import ReadApi
 from servicekit import streams
 from servicekit.http import ApiError
@@ -38,7 +40,9 @@ _Told = asyncio.Queue[bytes | None]
 """Whole events; None: it is over."""
 
 
-def router(authentication: Authentication, read_api: ReadApi, notifier: Notifier) -> APIRouter:
+def router(
+    authentication: Authentication, read_api: ReadApi, notifier: Notifier, own_changes: OwnChanges
+) -> APIRouter:
     """The endpoint; both services have a client whose connections may stay open."""
     routes = APIRouter()
 
@@ -58,6 +62,7 @@ def router(authentication: Authentication, read_api: ReadApi, notifier: Notifier
         following = [
             asyncio.create_task(_follow_read_api(upstream, told)),
             asyncio.create_task(_follow_notifier(notifier, account_id, told)),
+            asyncio.create_task(_follow_own(own_changes, account_id, told)),
         ]
         try:
             while (said := await told.get()) is not None:
@@ -104,6 +109,14 @@ async def _follow_notifier(notifier: Notifier, account_id: str, told: _Told) -> 
             log.info("notices_not_followed", error=type(error).__name__)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+async def _follow_own(own_changes: OwnChanges, account_id: str, told: _Told) -> None:
+    """Until cancelled."""
+    with own_changes.following(account_id) as hints:
+        while True:
+            await hints.told.wait()
+            await told.put(hints.take())
 
 
 async def _events(answer: httpx.Response) -> AsyncGenerator[bytes]:

@@ -91,6 +91,7 @@ class ContactMutations:
         """The same address again is the same contact."""
         context = info.context
         added = await context.peers.share_command.add_contact(context.account_id, recipient, remark or None)
+        await context.own_changes.tell(context.account_id, "contacts")
         return strawberry.ID(str(added.contact_id))
 
     @strawberry.mutation(
@@ -101,6 +102,7 @@ class ContactMutations:
         context = info.context
         try:
             await context.peers.share_command.set_remark(context.account_id, contact_id, remark)
+            await context.own_changes.tell(context.account_id, "contacts")
         except ApiError as error:
             context.refuse(path(info), error)
             return False
@@ -114,11 +116,14 @@ class ContactMutations:
         """An address, or `contact:<id>`; who is not in the book is a success."""
         context = info.context
         named = {"command_id": command_id(info), "actor": context.account_id}
-        return await sent(
+        removed = await sent(
             info,
             lambda: RemoveRecipient.model_validate({**named, "recipient": recipient}),
             context.peers.share_command.send,
         )
+        if removed:
+            await context.own_changes.tell(context.account_id, "contacts")
+        return removed
 
     @strawberry.mutation(description="Make a code that somebody else may scan to add the caller.")
     async def create_contact_code(self, info: Info) -> ContactCode:
@@ -136,6 +141,7 @@ class ContactMutations:
             raise InvalidRequest("code must be what was scanned.")
         context = info.context
         scanned = await context.peers.share_command.scan_code(context.account_id, code)
+        await context.own_changes.tell(context.account_id, "contacts")
         return ScannedContact(id=strawberry.ID(str(scanned.contact_id)), email=None, name=scanned.name)
 
     @strawberry.mutation(
@@ -146,6 +152,7 @@ class ContactMutations:
         context = info.context
         try:
             await context.peers.share_command.set_always_accept(context.account_id, owner_id, always=always)
+            await context.own_changes.tell(context.account_id, "invitations")
         except ApiError as error:
             context.refuse(path(info), error)
             return False

@@ -9,6 +9,7 @@ from portal.aliases import Aliases
 from portal.device_lookups import DeviceLookups
 from portal.errors import Refused
 from portal.notices import Notifier
+from portal.own_changes import OwnChanges
 from portal.peers import Gateway, ShareCommand
 from portal.read_api import ReadApi
 from portal.registry import Registry
@@ -58,6 +59,7 @@ class Context:
     peers: Peers
     access_keys: AccessKeys
     aliases: Aliases
+    own_changes: OwnChanges
     position: str | None = None
     idempotency_key: str | None = None
     refusals: list[dict[str, object]] = field(default_factory=list[dict[str, object]])

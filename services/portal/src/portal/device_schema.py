@@ -51,6 +51,7 @@ class DeviceMutations:
                 await context.aliases.set(context.account_id, device_id, wanted)
             else:
                 await context.aliases.forget(context.account_id, device_id)
+            await context.own_changes.tell(context.account_id, "devices", device_id)
         except ApiError as error:
             context.refuse(path(info), error)
             return False

@@ -31,6 +31,7 @@ from portal.authentication import Authentication
 from portal.context import Context, Peers, error_extensions
 from portal.errors import AskedTooOften, InvalidJson, InvalidPosition, InvalidRequest, MethodNotAllowed
 from portal.metrics import GRAPHQL_REQUESTS, GRAPHQL_SECONDS
+from portal.own_changes import OwnChanges
 from servicekit.http import ApiError
 from servicekit.limiting import Frequency
 from servicekit.logging import get_logger
@@ -57,9 +58,10 @@ def router(
     schema: Schema,
     authentication: Authentication,
     peers: Peers,
+    *,
     access_keys: AccessKeys,
     aliases: Aliases,
-    *,
+    own_changes: OwnChanges,
     frequency: Frequency,
 ) -> APIRouter:
     """The GraphQL endpoint."""
@@ -76,7 +78,16 @@ def router(
         """Run one GraphQL document as the account that its token, signature or session names."""
         with GRAPHQL_SECONDS.time():
             try:
-                context = await _context(request, authentication, peers, access_keys, aliases)
+                account_id = await authentication.account_of(request)
+                context = Context(
+                    account_id=account_id,
+                    peers=peers,
+                    access_keys=access_keys,
+                    aliases=aliases,
+                    own_changes=own_changes,
+                    position=_position(request),
+                    idempotency_key=_idempotency_key(request),
+                )
                 seconds = await frequency.spend(context.account_id)
                 if seconds:
                     raise AskedTooOften(seconds)
@@ -89,27 +100,21 @@ def router(
     return routes
 
 
-async def _context(
-    request: Request, authentication: Authentication, peers: Peers, access_keys: AccessKeys, aliases: Aliases
-) -> Context:
-    account_id = await authentication.account_of(request)
+def _position(request: Request) -> str | None:
     position = request.headers.get(POSITION_HEADER)
     if position is not None:
         try:
             parse_positions(position)
         except ValueError as error:
             raise InvalidPosition(f"{POSITION_HEADER}: {error}") from None
+    return position
+
+
+def _idempotency_key(request: Request) -> str | None:
     key = request.headers.get(IDEMPOTENCY_HEADER)
     if key is not None and not _KEY.match(key):
         raise InvalidRequest(f"{IDEMPOTENCY_HEADER} must be 1 to 128 visible ASCII characters.")
-    return Context(
-        account_id=account_id,
-        peers=peers,
-        access_keys=access_keys,
-        aliases=aliases,
-        position=position,
-        idempotency_key=key,
-    )
+    return key
 
 
 async def _document(request: Request) -> _Document:

@@ -275,12 +275,17 @@ async def environment(
 
 
 @pytest.fixture(scope="session")
-async def portal(environment: dict[str, str]) -> AsyncGenerator[FastAPI]:
-    """The running portal, with the settings that a process would read."""
+def settings(environment: dict[str, str]) -> Settings:
+    """Those that a process would read."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        settings = Settings()  # pyright: ignore[reportCallIssue] - filled from the environment
+        return Settings()  # pyright: ignore[reportCallIssue] - filled from the environment
+
+
+@pytest.fixture(scope="session")
+async def portal(settings: Settings) -> AsyncGenerator[FastAPI]:
+    """The running portal."""
     async with build(settings) as app:
         yield app
 

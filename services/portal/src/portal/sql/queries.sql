@@ -83,3 +83,7 @@ on conflict (account_id, device_id) do update set alias = excluded.alias;
 -- name: forget_device_alias
 -- Called by Aliases.forget. Needs the primary key.
 delete from device_alias where account_id = $1 and device_id = $2;
+
+-- name: tell_own_change
+-- Called by OwnChanges.tell, to every process of the portal. No table.
+select pg_notify('portal_changed', $1);
