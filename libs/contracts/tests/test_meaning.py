@@ -160,3 +160,11 @@ def test_an_altered_link_is_no_link(data: st.DataObject) -> None:
 def test_random_text_is_no_link(text: str) -> None:
     with pytest.raises(InvalidLinkError):
         read_link(text, SECRET, NOW)
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u0085", "\u2003", "\n"])
+def test_positions_have_no_white_space_around_that_a_header_cannot_hold(blank: str) -> None:
+    for text in (f"{blank}cam-1@7", f"cam-1@7{blank}", f"cam-1@7,{blank}"):
+        with pytest.raises(ValueError, match="form"):
+            parse_positions(text)
+    assert parse_positions(" cam-1@7\t, ") == [Position("cam-1", 7)]

@@ -8,6 +8,9 @@ from pydantic_core import CoreSchema, core_schema
 
 _FORM = re.compile(r"^([A-Za-z0-9:._-]{1,64})@(0|[1-9][0-9]{0,17})$")
 
+_BLANK = " \t"
+"""What may stand around a value of a header (RFC 9110, 5.6.3); one that is passed on can hold no other."""
+
 POSITION_HEADER = "Latchkey-Position"
 """The HTTP header that carries positions, comma-separated, in requests and in answers."""
 
@@ -28,7 +31,7 @@ class Position(NamedTuple):
         Raises:
             ValueError: the text has not the form ``<device_id>@<version>``.
         """
-        match = _FORM.match(text.strip())
+        match = _FORM.fullmatch(text.strip(_BLANK))
         if match is None:
             raise ValueError("a position has the form <device_id>@<version>, for example cam-1@7")
         return cls(match[1], int(match[2]))
@@ -39,7 +42,7 @@ class Position(NamedTuple):
 
 def parse_positions(header: str) -> list[Position]:
     """Read the value of the header `POSITION_HEADER`; raises ValueError as `Position.parse` does."""
-    return [Position.parse(part) for part in header.split(",") if part.strip()]
+    return [Position.parse(part) for part in header.split(",") if part.strip(_BLANK)]
 
 
 def format_positions(positions: list[Position] | tuple[Position, ...]) -> str:
