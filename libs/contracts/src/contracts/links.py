@@ -3,6 +3,7 @@ again. None holds an address."""
 
 import hashlib
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
@@ -39,6 +40,7 @@ class ContactCode(Fact):
 _LINK, _CODE = "latchkey.invitation-link.v1", "latchkey.contact-code.v1"
 
 
+@lru_cache(maxsize=8)
 def _serializer(secret: str, salt: str) -> URLSafeSerializer:
     return URLSafeSerializer(secret, salt=salt, signer_kwargs={"digest_method": hashlib.sha256})
 

@@ -16,7 +16,6 @@ from babel.support import NullTranslations, Translations
 from markupsafe import Markup, escape
 
 SOURCE: Final = "en"
-_NAME: Final = Markup("<bdi>{}</bdi>")
 
 
 @cache
@@ -70,7 +69,8 @@ class Voice:
         return Voice(language, html=html)
 
     def say(self, message: str, /, **names: str) -> str:
-        """``message`` in this language; ``names`` are put where it says ``%(name)s``."""
+        """``message`` in this language; ``names`` are put where it says ``%(name)s``: what `name` made as it
+        is, and anything else by `name`."""
         text = self._said.get(message)
         if text is None:
             text = self._said[message] = self._escaped(self._words.gettext(message))
@@ -83,7 +83,7 @@ class Voice:
 
     def name(self, text: str) -> str:
         """A name by itself."""
-        return _NAME.format(text) if self._html else text
+        return Markup(f"<bdi>{escape(text)}</bdi>") if self._html else text  # noqa: S704 - escaped
 
     def joined(self, separator: str, parts: Sequence[str]) -> str:
         """What was said, one after the other."""
@@ -104,8 +104,10 @@ class Voice:
         return str(escape(text)) if self._html else text
 
     def _filled(self, text: str, names: Mapping[str, str]) -> str:
-        """``text``, which is escaped, with ``names``, which are not yet."""
+        """``text``, which is escaped, with ``names``, which are not yet unless `name` made them."""
         if self._html:
-            names = {key: f"<bdi>{escape(value)}</bdi>" for key, value in names.items()}
+            names = {
+                key: value if isinstance(value, Markup) else self.name(value) for key, value in names.items()
+            }
         filled = text % names if names else text.replace("%%", "%")
         return Markup(filled) if self._html else filled  # noqa: S704 - escaped

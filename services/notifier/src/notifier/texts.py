@@ -77,10 +77,12 @@ def message(voice: Voice, items: Sequence[Told], links: Links) -> Message:
 
 
 def _names(voice: Voice, told: Told) -> dict[str, str]:
+    """What sentences call people and the device; made once for all sentences about ``told``."""
+    recipient = _presentable(told.recipient_address)
     return {
-        "sharer": shown(told.sharer_name) if told.sharer_name else voice.say("Somebody"),
-        "recipient": _presentable(told.recipient_address) or voice.say("Somebody"),
-        "device": shown(told.device_name) if told.device_name else voice.say("a device"),
+        "sharer": voice.name(shown(told.sharer_name) if told.sharer_name else voice.say("Somebody")),
+        "recipient": voice.name(recipient or voice.say("Somebody")),
+        "device": voice.name(shown(told.device_name) if told.device_name else voice.say("a device")),
     }
 
 
@@ -117,19 +119,19 @@ _TO_SHARER: Final[Mapping[Template, tuple[str, ...]]] = {
 }
 
 
-def subject(voice: Voice, told: Told) -> str:
+def _subject(voice: Voice, told: Told, names: Mapping[str, str]) -> str:
     """One line that says it; of all of it, what a phone shows."""
     text = _SUBJECTS[told.notice.template]
     if told.notice.template is Template.EXPIRING and told.invitation.state == "requested":
         text = marked("The invitation to %(device)s ends soon")
-    return voice.say(text, **_names(voice, told))
+    return voice.say(text, **names)
 
 
-def _explained(voice: Voice, told: Told) -> tuple[str, ...]:
+def _explained(voice: Voice, told: Told, names: Mapping[str, str]) -> tuple[str, ...]:
     template, happened = told.notice.template, voice.moment(told.notice.event_time)
     if template in _TO_SHARER:
         return tuple(voice.say(text, time=happened) for text in _TO_SHARER[template])
-    names, open_invitation = _names(voice, told), told.invitation.state == "requested"
+    open_invitation = told.invitation.state == "requested"
     end = voice.moment(end_of(told.invitation) or told.notice.event_time)
     said: tuple[str, ...]
     match template:
@@ -163,6 +165,7 @@ def _who(voice: Voice, told: Told) -> tuple[str, ...]:
 
 def _about_one(voice: Voice, told: Told, links: Links) -> Message:
     invitation, template = told.invitation, told.notice.template
+    names = _names(voice, told)
     inviting = template in INVITING or (template is Template.EXPIRING and invitation.state == "requested")
     rows: tuple[Row, ...] = ()
     if inviting or template is Template.SHARE_CHANGED:
@@ -176,12 +179,12 @@ def _about_one(voice: Voice, told: Told, links: Links) -> Message:
             Link(voice.say("Accept"), links(told, "accept")),
             Link(voice.say("Reject"), links(told, "reject"), primary=False),
         )
-        closing = _promises(voice, told)
-    line = subject(voice, told)
+        closing = _promises(voice, told, names)
+    line = _subject(voice, told, names)
     return Message(
         subject=line,
         headline=line,
-        paragraphs=_explained(voice, told),
+        paragraphs=_explained(voice, told, names),
         rows_title=voice.say("If you accept, you may use") if inviting else voice.say("You may now use"),
         rows=rows,
         actions=actions,
@@ -190,7 +193,7 @@ def _about_one(voice: Voice, told: Told, links: Links) -> Message:
     )
 
 
-def _promises(voice: Voice, told: Told) -> tuple[str, ...]:
+def _promises(voice: Voice, told: Told, names: Mapping[str, str]) -> tuple[str, ...]:
     ends = voice.date(link_ends_at(told.notice.event_time, told.invitation))
     return (
         voice.say(
@@ -200,7 +203,7 @@ def _promises(voice: Voice, told: Told) -> tuple[str, ...]:
         ),
         voice.say(
             "If you do not know %(sharer)s, ignore this mail. Nothing is shared with you unless you accept.",
-            **_names(voice, told),
+            **names,
         ),
     )
 
@@ -259,14 +262,15 @@ def _about_many(voice: Voice, items: Sequence[Told], links: Links) -> Message:
         rows_title=voice.say("The devices") if only else voice.say("What has happened"),
         rows=tuple(rows),
         actions=(Link(voice.say("Open Latchkey"), links(items[0], "home")),),
-        closing=_promises(voice, items[0]) if only in INVITING else (),
+        closing=_promises(voice, items[0], names) if only in INVITING else (),
         **_ends(voice, items[0].notice.template),
     )
 
 
 def _row(voice: Voice, told: Told, links: Links, only: Template | None) -> Row:
     inviting = told.notice.template in INVITING
-    what = voice.name(_names(voice, told)["device"]) if only else subject(voice, told)
+    names = _names(voice, told)
+    what = names["device"] if only else _subject(voice, told, names)
     may = ""
     if inviting:
         lines = allowances(voice, told.invitation.terms, told.service_names)

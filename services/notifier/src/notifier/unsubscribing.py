@@ -3,6 +3,7 @@ and without an address. Pure."""
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from itsdangerous import BadData, URLSafeSerializer
@@ -12,6 +13,7 @@ from notifier.planner import Template
 _SALT: Final = "latchkey.unsubscribe.v1"
 
 
+@lru_cache(maxsize=8)
 def _serializer(secret: str) -> URLSafeSerializer:
     return URLSafeSerializer(secret, salt=_SALT, signer_kwargs={"digest_method": hashlib.sha256})
 
