@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from pydantic_core import ErrorDetails, from_json, to_json
 
 from contracts import commands, directory, events, watermarks
-from contracts.base import new_id
+from contracts.base import new_id, new_id_text
 
 MAX_BYTES: Final = 1_000_000
 """Larger messages are refused before they are parsed."""
@@ -118,7 +118,7 @@ def envelope(  # a factory, because the type's name follows from the data
 ) -> Envelope:
     """Wrap ``data`` as a new message of the service ``source``."""
     return Envelope(
-        id=str(new_id()),
+        id=new_id_text(),
         type=type_name(type(data)),
         source=source,
         subject=subject,

@@ -26,10 +26,13 @@ def _kept(days: int) -> dict[str, str]:
 
 
 DEVICE_PARTITIONS: Final = 24
-"""Topics keyed by device have this many partitions for ever, so that one device has one partition number."""
+"""What is known of devices has this many partitions for ever, so that one device has one partition number."""
 
-SHARE_COMMANDS: Final = Topic("share.commands", DEVICE_PARTITIONS, _kept(7))
-COMMAND_RESULTS: Final = Topic("share.command-results", DEVICE_PARTITIONS, _kept(7))
+COMMAND_PARTITIONS: Final = 6
+"""Nothing is joined with commands and answers by partition, and each costs in every request (ADR 0028)."""
+
+SHARE_COMMANDS: Final = Topic("share.commands", COMMAND_PARTITIONS, _kept(7))
+COMMAND_RESULTS: Final = Topic("share.command-results", COMMAND_PARTITIONS, _kept(7))
 SHARE_EVENTS: Final = Topic(
     "share.events", DEVICE_PARTITIONS, {"retention.ms": "-1", "retention.bytes": "-1"}
 )

@@ -19,12 +19,15 @@ def correlation_id() -> str | None:
 
 
 @contextmanager
-def correlated(given: str | None) -> Generator[str]:
-    """Run the block under the id ``given``, or a new one when it is absent or not fit for a log line."""
+def correlated(given: str | None, **fields: object) -> Generator[str]:
+    """Run the block under the id ``given``, or a new one when it is absent or not fit for a log line.
+
+    ``fields`` stand in each log line of the block too.
+    """
     value = given if given is not None and _ALLOWED.fullmatch(given) else uuid4().hex
     token = _current.set(value)
     try:
-        with structlog.contextvars.bound_contextvars(correlation_id=value):
+        with structlog.contextvars.bound_contextvars(correlation_id=value, **fields):
             yield value
     finally:
         _current.reset(token)

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from pydantic import TypeAdapter, ValidationError
@@ -37,7 +36,9 @@ _COMMAND_ID: TypeAdapter[str] = TypeAdapter(CommandId)
 
 _AT_ONCE = 32
 _TAKEN_TOGETHER = 64
-_COMMIT_SECONDS = 0.05
+_COMMIT_SECONDS = 0.5
+"""What a crash leaves uncommitted is answered again, from what is stored: a commit costs the broker too."""
+
 _REVOKE_SECONDS = 2.0
 _STOP_SECONDS = 2.0
 _RETRY_FIRST_SECONDS, _RETRY_MOST_SECONDS = 0.2, 5.0
@@ -158,27 +159,23 @@ class CommandConsumer:
 
     async def _serve(self, record: Record, assigned: Assigned) -> "asyncio.Future[None] | None":
         """Serve one record; the answer's acknowledgement, if it has one."""
-        fields = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
         key = None if record.key is None else record.key.decode("utf-8", "backslashreplace")
-        with structlog.contextvars.bound_contextvars(**fields):
-            try:
-                message, command = codec.decode_as(record.value, COMMAND_TYPES)
-            except codec.DecodeError as error:
+        try:
+            message, command = codec.decode_as(record.value, COMMAND_TYPES)
+        except codec.DecodeError as error:
+            with correlated(None, **place) as correlation:
                 message_id, command_id = _ids_of(record.value)
                 await self._put_aside(record, error.code, str(error))
                 if command_id is None:
                     return None
-                with correlated(None) as correlation:
-                    refused = CommandRefused(command_id=command_id, code=error.code, message=str(error))
-                    return self._answers.answer(key, _envelope(refused, correlation, message_id))
-            with (
-                correlated(message.correlationid),
-                structlog.contextvars.bound_contextvars(event_id=message.id),
-            ):
-                result = await self._result(record, command, assigned)
-                if result is None or assigned.lost:  # whoever has the partition now answers
-                    return None
-                return self._answers.answer(key, _envelope(result, message.correlationid, message.id))
+                refused = CommandRefused(command_id=command_id, code=error.code, message=str(error))
+                return self._answers.answer(key, _envelope(refused, correlation, message_id))
+        with correlated(message.correlationid, event_id=message.id, **place):
+            result = await self._result(record, command, assigned)
+            if result is None or assigned.lost:  # whoever has the partition now answers
+                return None
+            return self._answers.answer(key, _envelope(result, message.correlationid, message.id))
 
     async def _result(
         self, record: Record, command: AnyCommand, assigned: Assigned

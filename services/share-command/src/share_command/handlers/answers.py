@@ -49,7 +49,7 @@ def digest(order: Order, *, without: str) -> bytes:
 def to_json(command: AnyCommand, answer: CommandAccepted | Refused) -> str:
     """The answer of a command as it is stored."""
     if isinstance(answer, CommandAccepted):
-        return json.dumps({"accepted": answer.model_dump(mode="json")})
+        return f'{{"accepted": {answer.model_dump_json()}}}'
     details = dict(answer.details)
     if "recipient" in details:
         details["recipient"] = recipients(command).index(str(details["recipient"]))
