@@ -6,11 +6,14 @@ import socket
 import time
 from abc import ABC, abstractmethod
 
-from access_gateway.relay.engine import BUFFER, HANGUP, READABLE, WRITABLE, Engine
+from access_gateway.relay.engine import HANGUP, READABLE, WRITABLE, Engine
 from access_gateway.relay.session import End, Limits, Session
 from access_gateway.relay.sockets import keep_alive, no_delay, reset, reset_transport, taken
 
 _HIGH_WATER = 256 * 1024
+# What TLS makes of a piece is as large again, twice: in one of 256 KiB a quarter of the time goes to memory
+# that is not in the processor's cache any more.
+_PIECE = 128 * 1024
 _ROUNDS = 2
 
 
@@ -106,7 +109,7 @@ class _SocketSide(_Side):
         for _ in range(_ROUNDS):
             if not self._readable or self._paused or self._queued or self.gone or self.eof:
                 return
-            room = BUFFER if session.throttle is None else min(BUFFER, session.throttle.piece)
+            room = _PIECE if session.throttle is None else min(_PIECE, session.throttle.piece)
             try:
                 # Not into the shared buffer: a transport keeps what it cannot send at once.
                 data = self._socket.recv(room)
