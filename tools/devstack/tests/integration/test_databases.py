@@ -1,7 +1,8 @@
-"""Databases for tests are the same on each back end, and several may be made at once."""
+"""Servers of tests: databases are the same on each back end, and several may be made at once."""
 
 import secrets
 import shutil
+import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from devstack import postgres
+from devstack import backends, postgres
+from devstack.process import StackError
 from devstack.pytest_plugin import Database
 
 pytestmark = pytest.mark.slow
@@ -54,3 +56,19 @@ async def test_a_checkout_may_lie_in_a_path_with_spaces(
     with databases(postgres_cluster) as [name]:
         connection = await asyncpg.connect(postgres_cluster.dsn(name, "notifier"))
         await connection.close()
+
+
+def test_a_container_that_cannot_start_says_why_at_once(
+    pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if pytestconfig.getoption("--stack") != "containers":
+        pytest.skip("about containers: --stack containers")
+
+    def wrong(*, durable: bool) -> list[str]:
+        return ["-c", f"no_such_setting={durable}"]
+
+    monkeypatch.setattr(postgres, "options", wrong)
+    began = time.monotonic()
+    with pytest.raises(StackError, match="no_such_setting"):
+        next(backends.Containers().database(tmp_path))
+    assert time.monotonic() - began < 60
