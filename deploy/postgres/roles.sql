@@ -14,8 +14,9 @@
 
 begin;
 
--- Two installations on one server may run this at once; catalogue rows of roles are shared between databases.
-select pg_advisory_xact_lock(hashtext('latchkey.roles')) \g /dev/null
+-- Two installations on one server may run this at once, and roles are shared between databases. So is the lock
+-- on their table; an advisory lock would be of one database only.
+lock table pg_authid in share row exclusive mode;
 
 select format('create role %I', name)
 from unnest(array[

@@ -24,6 +24,8 @@ Stack = Literal["embedded", "containers", "external"]
 _PROJECT: Final = Path(__file__).parents[4]
 _START_ATTEMPTS: Final = 3
 _START_SECONDS: Final = 60.0
+_CONTAINER_SECONDS: Final = 180.0
+"""Longer, as the images' Java starts twice, and from its jars: to format, then to serve."""
 
 
 class Servers(Protocol):
@@ -208,9 +210,11 @@ def _container(
         container.with_volume_mapping(*map(str, volume))
     container.ports[str(port)] = ("127.0.0.1", port)  # pyright: ignore[reportArgumentType] - docker takes it
     with container:
-        deadline = time.monotonic() + _START_SECONDS
+        running = container.get_wrapped_container()
+        deadline = time.monotonic() + _CONTAINER_SECONDS
         while not ready():
-            if time.monotonic() > deadline or container.get_wrapped_container().status == "exited":
+            running.reload()  # or its status is what it was at first
+            if time.monotonic() > deadline or running.status == "exited":
                 told = b"".join(container.get_logs()).decode("utf-8", "replace")
                 raise StackError(f"The container of {name} is not ready: {told[-1000:]}")
             time.sleep(0.1)

@@ -110,11 +110,14 @@ class Cluster:
     def create(self, database: str) -> None:
         """Make ``database``, unless it is there, and give every service its role and schema in it.
 
+        Its text is UTF-8 and sorts as in the embedded stack, whatever the server's own defaults are.
+
         Raises:
             StackError: the server refused.
         """
+        text = "template template0 encoding ''UTF8'' locale_provider builtin builtin_locale ''C.UTF-8''"
         self._psql(
-            f"select 'create database {database} strategy file_copy' "  # noqa: S608 - a name of our own
+            f"select 'create database {database} strategy file_copy {text}' "  # noqa: S608 - a name of our own
             f"where not exists (select from pg_database where datname = '{database}') \\gexec\n"
             f"\\connect {database}\n"
             f"{ROLES_SQL.read_text()}\n"  # not by its path, which psql would take apart at a space

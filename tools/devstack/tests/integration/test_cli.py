@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,12 +10,11 @@ import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
-import asyncpg
 import httpx
 import pytest
 from rich.console import Console
 
-from devstack import guard, postgres, seed
+from devstack import guard, seed
 from devstack.demo import left_to_answer
 from devstack.demo_clients import Person
 from devstack.process import free_port, shim
@@ -186,18 +184,6 @@ def test_the_demo_says_where_its_last_invitation_is_when_it_stops_the_stack(tmp_
     assert "is left for you: open the mail at" in left_to_answer(status, bob, stops=False)
     stopped = left_to_answer(status, bob, stops=True)
     assert "is left for you: run [bold]./latchkey up[/bold], then open the mail at" in stopped
-
-
-async def test_a_checkout_may_lie_in_a_path_with_spaces(
-    postgres_cluster: postgres.Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = tmp_path / "my 'own' project"
-    there.mkdir()
-    monkeypatch.setattr(postgres, "ROLES_SQL", Path(shutil.copy(postgres.ROLES_SQL, there)))
-    postgres_cluster.create("spaced")
-    connection = await asyncpg.connect(postgres_cluster.dsn("spaced", "notifier"))
-    await connection.close()
-    postgres_cluster.drop("spaced")
 
 
 def test_a_directory_of_an_earlier_version_gets_a_key_for_pushes_that_stays(state: StateDirectory) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,9 @@ INDEXES = {
 @pytest.fixture(scope="module")
 async def million(postgres_cluster: Any) -> AsyncGenerator[pg.Connection]:
     """A session like those of `serve`, in a database with a million devices."""
-    postgres_cluster.create("million")
-    dsn = postgres_cluster.dsn("million", "permission_projector")
+    name = f"million_{secrets.token_hex(4)}"
+    postgres_cluster.create(name)
+    dsn = postgres_cluster.dsn(name, "permission_projector")
     await pg.migrate(dsn, "permission_projector")
     filling = await asyncpg.connect(dsn)
     async with filling.transaction():
@@ -109,7 +111,7 @@ async def million(postgres_cluster: Any) -> AsyncGenerator[pg.Connection]:
     connection = await asyncpg.connect(dsn, server_settings={**SERVE_SESSION, "search_path": generation.LIVE})
     yield connection
     await connection.close()
-    postgres_cluster.drop("million")
+    postgres_cluster.drop(name)
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
