@@ -224,7 +224,8 @@ async def latency(world: World) -> list[float]:
                 await asyncio.sleep(0.2)
                 rows = await connection.fetch(
                     "select share_id, extract(epoch from finished_at)::float8 as at from notifier.delivery"
-                    " join notifier.notice using (notice_id) where state = 'sent' and share_id = any($1)",
+                    " join notifier.notice using (notice_id) where state = 'sent' and share_id = any($1)"
+                    " order by finished_at",
                     list(began),
                 )
     await connection.close()

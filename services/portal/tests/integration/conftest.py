@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
 
+import asyncpg
 import httpx
 import pytest
 import uvicorn
@@ -272,6 +273,15 @@ async def environment(
         "LATCHKEY_REQUESTS_PER_MINUTE": "100000",
     }
     postgres_cluster.drop(name)
+
+
+@pytest.fixture
+async def table(environment: dict[str, str]) -> AsyncGenerator[pg.Connection]:
+    """The portal's database, with no key in it."""
+    connection = await asyncpg.connect(environment["LATCHKEY_POSTGRES_DSN"])
+    await connection.execute("truncate access_key")
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture(scope="session")

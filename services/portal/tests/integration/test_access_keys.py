@@ -5,11 +5,10 @@ import base64
 import hmac
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 import requests
@@ -32,15 +31,6 @@ DELETE = "mutation deleteAccessKey($key: String!) { deleteAccessKey(key: $key) }
 LIMIT = "LIMIT_REACHED"
 
 Graphql = Callable[..., Any]
-
-
-@pytest.fixture
-async def table(environment: dict[str, str]) -> AsyncGenerator[pg.Connection]:
-    """The portal's database, with no key in it."""
-    connection = await asyncpg.connect(environment["LATCHKEY_POSTGRES_DSN"])
-    await connection.execute("truncate access_key")
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

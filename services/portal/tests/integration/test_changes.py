@@ -278,7 +278,7 @@ def answered(replies: Replies) -> None:
     }
 
 
-@pytest.mark.usefixtures("answered")
+@pytest.mark.usefixtures("answered", "table")
 async def test_what_an_account_does_here_is_told_to_all_that_it_has_open(
     client: httpx.AsyncClient, browser: httpx.AsyncClient, sign_in: SignIn, spoken: dict[str, Spoken],
     graphql: Callable[..., Any],
@@ -294,6 +294,7 @@ async def test_what_an_account_does_here_is_told_to_all_that_it_has_open(
             assert await told_too(len(said)) == said, document
 
 
+@pytest.mark.usefixtures("table")
 async def test_it_is_told_in_every_process_and_to_nobody_else(
     client: httpx.AsyncClient, browser: httpx.AsyncClient, sign_in: SignIn, spoken: dict[str, Spoken],
     there: Callable[[str, str], Awaitable[None]],
