@@ -544,9 +544,7 @@ class Agent:
             self.state.gateways = known
             try:
                 self.state.save()
-            except (
-                StopError
-            ) as error:  # a full disk is no reason to be offline: what is lost can be told again
+            except StopError as error:  # on a full disk the device stays online, and is told again
                 log.warning("Which gateways there are could not be kept. %s", error)
 
     def _follow(self, address: str) -> None:

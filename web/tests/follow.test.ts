@@ -79,6 +79,20 @@ test('a change of notices has them and what is put off read again, and nothing e
   expect(reads).toBe(1);
 });
 
+test('who comes back reads again what is told of once only, such as contacts and keys', async () => {
+  const read: string[] = [];
+  for (const about of ['contacts', 'keys', 'invitations', 'connections']) {
+    const queryFn = () => read.push(about);
+    ends.push(new QueryObserver(client, { queryKey: [about], queryFn }).subscribe(() => undefined));
+  }
+  await expect.poll(() => read.length).toBe(4);
+  ends.push(follow(client, () => undefined));
+  Source.last.onopen?.();
+  Source.last.onerror?.();
+  Source.last.onopen?.();
+  await expect.poll(() => read.slice(4).sort()).toEqual(['connections', 'contacts', 'invitations', 'keys']);
+});
+
 test('a stream that has gone silent is opened anew, and said to be lost when that does not help', async () => {
   vi.useFakeTimers();
   const connected: boolean[] = [];

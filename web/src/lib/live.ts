@@ -10,6 +10,9 @@ const SILENT_MS = 40_000; // the server says each 15 s that it is there
 /** Lists about shares: whatever happens to a device may change them. */
 const ABOUT_SHARES = ['given', 'pastShares', 'history', 'connections', 'contacts'];
 
+/** What is told of without a place in the stream: who comes back to it reads these again. */
+const NOT_TOLD_AGAIN = ['connections', 'keys', 'contacts', 'invitations'];
+
 /** Follow as long as the component is there; whether the stream stands. */
 export function useLive(): boolean {
   const client = useQueryClient();
@@ -52,7 +55,7 @@ export function follow(client: QueryClient, onConnected: (connected: boolean) =>
       heard();
       if (again) {
         void refreshDevices(client, []); // of what came or went meanwhile nobody tells
-        void readAgain(client, ['connections']);
+        for (const about of NOT_TOLD_AGAIN) void readAgain(client, [about]);
       }
       again = true;
       clearTimeout(lost);

@@ -7,8 +7,8 @@
 | ``contacts`` | its contact book |
 | ``invitations`` | whose shares it always accepts, which is read with its invitations |
 
-The data is ``{}`` but for ``devices`` (``{"device_ids": [...]}``, none: the list itself). They have no id, as
-what is read again after each connection needs none.
+The data is ``{}`` but for ``devices`` (``{"device_ids": [...]}``, none: the list itself). They have no id and
+are told once: whoever comes back to the stream reads all of it again.
 """
 
 from collections.abc import Generator, Sequence
