@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from contracts.events import ConnectionOpened
+from contracts import events as told
 from devstack.camera import Camera
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ async def test_who_is_cut_by_hand_is_told_so_and_may_come_again(
         assert await person.play("live", LIVE) == 200
         await person.sees(LIVE, 5)
         (began,) = [item.data for item in await events.take(1)]
-        assert isinstance(began, ConnectionOpened)
+        assert isinstance(began, told.ConnectionOpened)
         gateway = doorway.gateway
         path = f"/v1/connections/{began.connection_id}"
         assert (await gateway.http.delete(path, headers=gateway.headers("owner"))).status_code == 204
@@ -189,3 +189,23 @@ async def test_a_stranger_who_does_not_answer_the_end_is_not_kept(doorway: "Door
             answered = await reader.read()
             assert b"RTSP/1.0 400" in answered
     writer.close()
+
+
+async def test_who_says_that_he_closes_and_reads_no_more_keeps_no_camera(
+    doorway: "Doorway", camera: Camera, events: "Events"
+) -> None:
+    async with (
+        opened(doorway, secure=True) as websocket,
+        player(websocket, await password(doorway)) as person,
+    ):
+        assert await person.play("live", LIVE) == 200
+        await person.sees(LIVE, 5)
+        websocket.transport.pause_reading()
+        websocket.protocol.send_close(1000)
+        for data in websocket.protocol.data_to_send():
+            websocket.transport.write(data)
+        async with asyncio.timeout(10):
+            began, ended = await events.take(2)
+        assert isinstance(began.data, told.ConnectionOpened)
+        assert isinstance(ended.data, told.ConnectionClosed)
+        websocket.transport.abort()

@@ -21,6 +21,8 @@ PATH: Final = "/v1/rtsp"
 SUBPROTOCOL: Final = Subprotocol("rtsp.onvif.org")
 
 _MOST_WAITING: Final = 1024 * 1024
+_LINGER_SECONDS: Final = 0.5
+"""For what was said last to get on its way; TLS would wait for the other end to close too."""
 
 
 async def serve(client: Client, handle: Handle) -> None:
@@ -76,6 +78,7 @@ class FramedTransport(asyncio.Transport, asyncio.Protocol):
         elif self._frames.state is not State.OPEN:  # he closes, or broke the protocol, and has his answer
             self._protocol.eof_received()
             self._below.close()
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._below.abort)
 
     def eof_received(self) -> bool | None:
         return self._protocol.eof_received()

@@ -104,13 +104,15 @@ class _Side(asyncio.Protocol):
 
     def close(self) -> None:
         """Deliver what is written, within a moment, and close."""
-        if self.transport is not None and not self.lost and not self.transport.is_closing():
+        if self.transport is None or self.lost:
+            return
+        if not self.transport.is_closing():
             if self.transport.can_write_eof():
                 self.transport.write_eof()
                 self.transport.resume_reading()  # a close with unread input would overtake the last words
             else:
                 self.transport.close()
-            asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, self.transport.abort)
+        asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, self.transport.abort)
 
     def reset(self) -> None:
         """Close at once; what is not delivered is dropped."""
