@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from devstack.issuer import IssuerServer
 from portal.app import build
 from portal.settings import Settings
+from servicekit import pg
 
 SignIn = Callable[..., Awaitable[httpx.Response]]
 Asked = list[dict[str, Any]]
@@ -319,3 +320,21 @@ async def test_what_was_refused_is_told_to_nobody(
         assert "errors" in (await graphql('mutation { setDeviceAlias(deviceId: "x", alias: "y") }')).json()
         spoken["read-api"].say(FEED)
         assert await told(len(FEED)) == FEED
+
+
+async def test_when_it_could_not_be_heard_for_a_while_all_is_read_again(
+    client: httpx.AsyncClient, browser: httpx.AsyncClient, sign_in: SignIn, spoken: dict[str, Spoken],
+    table: pg.Connection,
+) -> None:  # fmt: skip
+    await sign_in("ann")
+    async with following(browser, client) as told:
+        await spoken["read-api"].until(1)
+        ended = await table.fetchval(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+            " where application_name = 'portal-listen' and datname = current_database()"
+        )
+        assert ended == 1
+        everything = b'event: devices\ndata: {"device_ids":[]}\n\n' + b"".join(
+            b"event: %s\ndata: {}\n\n" % event for event in (b"access_keys", b"contacts", b"invitations")
+        )
+        assert await told(len(everything)) == everything
