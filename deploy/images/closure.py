@@ -19,7 +19,7 @@ IMAGES = {
     "notifier": ["services/notifier"],
     "access-gateway": ["services/access-gateway"],
     "portal": ["services/portal"],
-    "ops": ["tools/ops", "services/permission-projector", "services/share-command", "services/notifier"],
+    "ops": ["tools/ops", "services/permission-projector", "services/share-command"],  # it runs their scripts
     "demo": ["tools/devstack"],
 }
 LEFT_OUT = {

@@ -121,6 +121,12 @@ def test_the_dashboard_asks_for_what_is_measured() -> None:
         "uid"
     ]
     panels = json.loads((grafana / "dashboards" / "latchkey.json").read_text())["panels"]
+    processes = len(
+        re.findall(r"[\w-]+:8000", (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    )
+    green = panels[1]["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]
+    assert panels[1]["title"] == f"Processes that answer, of {processes}"
+    assert green == {"color": "green", "value": processes}
     for panel in (panel for panel in panels if panel["type"] != "row"):
         assert panel["datasource"]["uid"] == source, panel["title"]
         for target in panel["targets"]:

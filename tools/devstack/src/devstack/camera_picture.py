@@ -1,24 +1,22 @@
-"""The demo camera's picture: a few seconds of H.264, made once, and cut into RTP packets (RFC 6184)."""
+"""The demo camera's picture: a few seconds of H.264 that come with us, cut into RTP packets (RFC 6184)."""
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Final, SupportsBytes
-
-import av
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
+from functools import cache
+from importlib import resources
+from typing import Final
 
 RATE: Final = 10
 """Pictures a second."""
 CLOCK: Final = 90_000
 PAYLOAD_TYPE: Final = 96
+CLIPS: Final = 8
+"""How many clips there are, each of another shade."""
 
-_WIDTH, _HEIGHT = 320, 240
-_SECONDS: Final = 3
 _MOST_PAYLOAD: Final = 1_200
 _START: Final = b"\x00\x00\x01"
+_SLICES: Final = (1, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +28,25 @@ class Clip:
     """For ``a=fmtp`` of its description."""
 
 
-def make(shade: int) -> Clip:
-    """A bar that wanders over a ground of one shade (0 to 255): each camera looks another way."""
-    codec = av.CodecContext.create("libx264", "w")
-    codec.width, codec.height, codec.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
-    codec.framerate, codec.gop_size, codec.max_b_frames = Fraction(RATE), RATE, 0
-    codec.options = {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"}
-    frames = [*(_picture(shade, number) for number in range(_SECONDS * RATE)), None]
-    pictures = [tuple(_units(data)) for frame in frames for data in _encoded(codec, frame)]
-    units = [unit for picture in pictures for unit in picture]
-    sets = [next(unit for unit in units if unit[0] & 31 == kind) for kind in (7, 8)]
+@cache
+def clip(number: int) -> Clip:
+    """A bar that wanders over a ground of one shade: that of ``number``, counted around :data:`CLIPS`.
+
+    ``tests/test_camera_clips.py`` makes the files: an encoder here would be larger than all the rest.
+    """
+    stream = resources.files("devstack").joinpath("clips", f"{number % CLIPS}.h264").read_bytes()
+    pictures, begun = list[tuple[bytes, ...]](), list[bytes]()
+    for unit in _units(stream):
+        begun.append(unit)
+        if unit[0] & 31 in _SLICES:  # the files have one for each picture
+            pictures.append(tuple(begun))
+            begun.clear()
+    sets = [next(unit for unit in pictures[0] if unit[0] & 31 == kind) for kind in (7, 8)]
     encoded = ",".join(base64.b64encode(each).decode() for each in sets)
     return Clip(
         tuple(pictures),
         f"packetization-mode=1;profile-level-id={sets[0][1:4].hex()};sprop-parameter-sets={encoded}",
     )
-
-
-def _encoded(codec: VideoCodecContext, frame: VideoFrame | None) -> list[bytes]:
-    encode: Callable[[VideoFrame | None], list[SupportsBytes]] = codec.encode  # pyright: ignore
-    return [bytes(packet) for packet in encode(frame)]
-
-
-def _picture(shade: int, number: int) -> VideoFrame:
-    frame = VideoFrame(_WIDTH, _HEIGHT, "yuv420p")
-    bar = number * _WIDTH // (_SECONDS * RATE)
-    for index, plane in enumerate(frame.planes):
-        line = bytearray([shade if index == 0 else 128] * plane.line_size)
-        if index == 0:
-            line[bar : bar + 24] = bytes([255 - shade] * len(line[bar : bar + 24]))
-        plane.update(bytes(line) * plane.height)
-    frame.pts = number
-    return frame
 
 
 def _units(stream: bytes) -> Iterator[bytes]:
