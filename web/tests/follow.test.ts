@@ -2,6 +2,7 @@ import { QueryClient, QueryObserver } from '@tanstack/react-query';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { refreshDevices } from '../src/devices/devices';
 import { follow } from '../src/lib/live';
+import { page } from '../src/lib/page';
 
 /** A stream that the test speaks for. */
 class Source extends EventTarget {
@@ -54,6 +55,14 @@ test('who comes back reads the devices again: what came or went meanwhile is not
   Source.last.onerror?.();
   Source.last.onopen?.();
   await expect.poll(() => reads).toBe(3);
+});
+
+test('who is signed out is led to sign in, and does not come again', () => {
+  const signIn = vi.spyOn(page, 'signIn').mockImplementation(() => undefined);
+  ends.push(follow(client, () => undefined));
+  Source.last.tell('signed_out', {});
+  expect(signIn).toHaveBeenCalledOnce();
+  expect(Source.last.closed).toBe(true);
 });
 
 test('when any device may have come or gone, all are read again', async () => {

@@ -2,6 +2,7 @@
 import { type QueryClient, useQueryClient } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 import { refreshDevices } from '../devices/devices';
+import { page } from './page';
 import { readAgain } from './settled';
 
 const AGAIN_MS = 3000;
@@ -63,6 +64,10 @@ export function follow(client: QueryClient, onConnected: (connected: boolean) =>
       onConnected(true);
     };
     on('alive', () => undefined);
+    on('signed_out', () => {
+      stop();
+      page.signIn();
+    });
     on('ready', readAll);
     on('reload', readAll);
     on('notices', () => void readAgain(client, ['notices']));
@@ -88,11 +93,12 @@ export function follow(client: QueryClient, onConnected: (connected: boolean) =>
       timer = setTimeout(open, AGAIN_MS);
     };
   };
-  open();
-  return () => {
+  const stop = () => {
     clearTimeout(timer);
     clearTimeout(lost);
     clearTimeout(silent);
     source.close();
   };
+  open();
+  return stop;
 }

@@ -30,6 +30,7 @@ from notifier.watching import Watch
 from notifier.ways import EmailWay, FcmWay, SmsWay, WebPushWay
 from servicekit import pg, runtime
 from servicekit.auth import InternalCallers
+from servicekit.deleted import DeletedAccounts, LivingCallers
 from servicekit.http import ApiError, ReadyCheck, create_app, error_answer
 from servicekit.inbox import Inbox
 from servicekit.kafka import Admin, DeadLetters, Producer
@@ -153,10 +154,11 @@ def build_api(  # noqa: PLR0917 - what it serves from
 ) -> FastAPI:
     """The HTTP API."""
     app = create_app(NAME, checks)
-    app.include_router(build_changes(callers, changes))
+    living = LivingCallers(callers, DeletedAccounts(inboxes.is_deleted))
+    app.include_router(build_changes(living, changes))
     app.include_router(
         http.build_router(
-            callers,
+            living,
             inboxes,
             link_secret=settings.link_secret.get_secret_value(),
             push_key=web_push.public_key if web_push is not None else None,
@@ -177,10 +179,10 @@ def build_api(  # noqa: PLR0917 - what it serves from
 def openapi() -> str:
     """The OpenAPI document of the HTTP API, as JSON with sorted keys."""
     described = create_app(NAME, {})
-    described.include_router(build_changes(cast("InternalCallers", lambda: ""), cast("Changes", None)))
+    described.include_router(build_changes(cast("LivingCallers", lambda: ""), cast("Changes", None)))
     described.include_router(
         http.build_router(
-            cast("InternalCallers", lambda: ""),  # the routes are described, none is served
+            cast("LivingCallers", lambda: ""),  # the routes are described, none is served
             cast("Inboxes", None),
             link_secret="",
             push_key=None,

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from notifier.hints import CHANNEL, EVENTS, Event, Readers, read
 from servicekit import pg, streams
-from servicekit.auth import InternalCallers
+from servicekit.deleted import LivingCallers
 from servicekit.listening import Listener, set_within
 from servicekit.logging import get_logger
 
@@ -125,7 +125,7 @@ def _said(event: str) -> bytes:
     return format_sse_event(event=event, data_str="{}")
 
 
-def build_router(callers: InternalCallers, changes: Changes) -> APIRouter:
+def build_router(callers: LivingCallers, changes: Changes) -> APIRouter:
     """The endpoint; ``callers`` tells for whom."""
 
     async def follow(account_id: Annotated[str, Depends(callers)]) -> Response:

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from typing import Annotated, Any, Final, Literal
@@ -19,7 +20,7 @@ from notifier.channels.web_push import is_allowed, require_keys
 from notifier.planner import Channel, Template
 from notifier.routing import by_default
 from notifier.store.inbox import Chosen, Inboxes, Mark
-from servicekit.auth import InternalCallers
+from servicekit.deleted import AccountDeletedError, LivingCallers
 from servicekit.http import ApiError
 
 _MOST_MARKED: Final = 1000
@@ -193,7 +194,7 @@ class ErrorAnswer(BaseModel):
 
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": ErrorAnswer, "description": "Refused; see `error.code`."}
-    for status in (401, 404, 413, 422, 503)
+    for status in (401, 403, 404, 413, 422, 503)
 }
 
 
@@ -203,7 +204,7 @@ def _zones() -> frozenset[str]:
 
 
 def build_router(
-    callers: InternalCallers,
+    callers: LivingCallers,
     inboxes: Inboxes,
     *,
     link_secret: str,
@@ -219,7 +220,7 @@ def build_router(
     return router
 
 
-def _inbox(callers: InternalCallers, inboxes: Inboxes) -> APIRouter:
+def _inbox(callers: LivingCallers, inboxes: Inboxes) -> APIRouter:
     async def page(
         account_id: Annotated[str, Depends(callers)],
         size: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -282,7 +283,7 @@ def _read_cursor(text: str) -> tuple[datetime, UUID]:
         raise ApiError("INVALID_CURSOR", 422, "The cursor must be sent as it was given.") from None
 
 
-def _preferences(callers: InternalCallers, inboxes: Inboxes, link_secret: str) -> APIRouter:
+def _preferences(callers: LivingCallers, inboxes: Inboxes, link_secret: str) -> APIRouter:
     async def preferences(account_id: Annotated[str, Depends(callers)]) -> Preferences:
         """All kinds and ways, with what holds for each."""
         chosen = await inboxes.chosen(account_id)
@@ -336,7 +337,8 @@ def _preferences(callers: InternalCallers, inboxes: Inboxes, link_secret: str) -
     async def unsubscribe(body: Unsubscribing) -> Unsubscribed:
         """Send whom the link was sent no more mails of those kinds (RFC 8058)."""
         reader, kinds = read(body.token)
-        await inboxes.prefer(reader, {(kind, Channel.EMAIL): False for kind in kinds})
+        with suppress(AccountDeletedError):  # nothing is sent to it anyway
+            await inboxes.prefer(reader, {(kind, Channel.EMAIL): False for kind in kinds})
         return Unsubscribed(kinds=list(kinds))
 
     router = APIRouter()
@@ -350,7 +352,7 @@ def _preferences(callers: InternalCallers, inboxes: Inboxes, link_secret: str) -
 
 
 def _subscriptions(
-    callers: InternalCallers,
+    callers: LivingCallers,
     inboxes: Inboxes,
     push_key: str | None,
     push_hosts: tuple[str, ...],

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from share_events import accepted
 
 from contracts import codec, topics
 from contracts.directory import ContactSnapshot
@@ -352,3 +353,51 @@ async def test_what_was_erased_and_came_again_in_one_batch_begins_anew(world: "W
         assert await connection.fetchval("select count(*) from preference") == 0
         await consumer.apply(connection, [record("mailto:newer@example.com"), record(None)])
         assert await connection.fetchval("select count(*) from contact") == 0
+
+
+async def test_of_an_account_that_was_deleted_nothing_is_kept_any_more(world: "World") -> None:
+    """Neither what was there, nor what still comes in its name, until its registry has it again."""
+    one = await world.start()
+    chosen = {"language": "de", "wanted": {"invitation": {"email": False}}}
+
+    async def keeps() -> list[int]:
+        return [
+            (await world.ask(one, "ann", "PUT", "preferences", json=chosen)).status_code,
+            (await world.ask(one, "ann", "GET", "inbox")).status_code,
+        ]
+
+    async def kept() -> bool:
+        tables = ("account", "account_setting", "push_subscription", "notice")
+        rows = [f"(select count(*) from notifier.{name} where account_id = 'ann')" for name in tables]
+        rows.append("(select count(*) from notifier.preference where reader = 'account ann')")
+        return bool(await world.pool.fetchval(f"select {' + '.join(rows)}"))
+
+    async def refused() -> bool:
+        return await keeps() == [403, 403]
+
+    async def nothing() -> bool:
+        return not await kept()
+
+    await world.account("ann", "Ann", "ann@example.com")
+    await world.device("cam-1", "Camera")
+    invited = await world.invite(await world.contact("bob@example.com"))
+    assert await keeps() == [204, 200]
+    assert await kept()
+    await world.publish(topics.DIRECTORY_ACCOUNTS, "ann", None)
+    await world.until(refused)
+    await world.until(nothing)
+    await world.event(accepted(invited))
+
+    async def planned() -> bool:
+        return await world.pool.fetchval(
+            "select last_version = 2 from notifier.device_progress where device_id = 'cam-1'"
+        )
+
+    await world.until(planned)
+    assert not await kept(), "what follows for its shares is told nobody"
+    await world.account("ann", "Ann", "ann@example.com")
+
+    async def welcome() -> bool:
+        return await keeps() == [204, 200]
+
+    await world.until(welcome)

@@ -23,6 +23,7 @@ from permission_projector.store import ARRIVED, Store
 from permission_projector.waiting import Notifications, Positions
 from servicekit import pg, runtime
 from servicekit.auth import InternalCallers
+from servicekit.deleted import DeletedAccounts, LivingCallers
 from servicekit.http import create_app, error_answer
 from servicekit.inbox import Inbox
 from servicekit.kafka import Admin, DeadLetters, Producer
@@ -111,7 +112,12 @@ def build_read_api(
     positions = Positions(pool, notifications, sql["known_positions"])
     app = create_app(NAME, {"read_models": reader.alive})
     past = History(pool, sql), Events(pool, events.load_statements())
-    app.include_router(build_router(callers, positions, reader, *past, live))
+
+    async def is_deleted(account_id: str) -> bool:
+        return await pool.fetchval(sql["is_deleted"], account_id)
+
+    living = LivingCallers(callers, DeletedAccounts(is_deleted))
+    app.include_router(build_router(living, positions, reader, *past, live))
 
     async def unavailable(_request: Request, error: Exception) -> Response:
         log.warning("database_away", error=repr(error))
@@ -127,6 +133,6 @@ def openapi() -> str:
     described = create_app(NAME, {})
     described.include_router(
         # The routes are described, none is served.
-        build_router(*cast("tuple[InternalCallers, Positions, Reader, History, Events, Live]", (None,) * 6))
+        build_router(*cast("tuple[LivingCallers, Positions, Reader, History, Events, Live]", (None,) * 6))
     )
     return json.dumps(described.openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -193,7 +193,8 @@ class Projector:
                 await self._put_aside(record, error)
             else:
                 accounts[account_id] = account
-        await self._store.save_accounts(connection, accounts)
+        for device_id in await self._store.save_accounts(connection, accounts):
+            touched.devices.setdefault(device_id, None)
         touched.lists |= accounts.keys()
         self._forgotten.set()
 

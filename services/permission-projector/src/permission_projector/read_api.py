@@ -31,7 +31,7 @@ from permission_projector.reader import (
 )
 from permission_projector.waiting import Positions
 from servicekit import streams
-from servicekit.auth import InternalCallers
+from servicekit.deleted import LivingCallers
 from servicekit.http import ApiError
 
 _ACCOUNT = TypeAdapter[str](AccountId)
@@ -45,7 +45,7 @@ _STREAM: Final[Mapping[int | str, dict[str, Any]]] = {
 
 
 def build_router(  # noqa: PLR0917 - what it serves from
-    callers: InternalCallers,
+    callers: LivingCallers,
     positions: Positions,
     reader: Reader,
     history: History,
@@ -60,7 +60,7 @@ def build_router(  # noqa: PLR0917 - what it serves from
         wait: Annotated[float, Query(ge=0, le=10, description="Seconds to wait for that position.")] = 2.0,
     ) -> str:
         """The account asked for, once everything that it wants to see is applied."""
-        account_id = _account(callers(request))
+        account_id = _account(await callers(request))
         wanted = _wanted([*request.headers.getlist(POSITION_HEADER), after])
         await positions.wait_for(account_id, wanted, wait)
         return account_id

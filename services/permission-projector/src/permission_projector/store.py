@@ -161,8 +161,13 @@ class Store:
             await connection.execute(self._sql["quarantine_devices"], *_columns(quarantines, 3))
         return losers
 
-    async def save_accounts(self, connection: pg.Connection, accounts: Mapping[str, Account | None]) -> None:
-        """Write a batch of directory.accounts; None removes."""
+    async def save_accounts(
+        self, connection: pg.Connection, accounts: Mapping[str, Account | None]
+    ) -> list[str]:
+        """Write a batch of directory.accounts; None removes.
+
+        Returns the devices that are another's to use now: of accounts that were deleted, or are there again.
+        """
         there = [account for account in accounts.values() if account is not None]
         gone = [account_id for account_id, account in accounts.items() if account is None]
         await connection.execute(self._sql["delete_addresses"], list(accounts))
@@ -175,6 +180,14 @@ class Store:
             for ordinal, address in enumerate(account.addresses)
         ]
         await connection.execute(self._sql["save_addresses"], *_columns(addresses, 3))
+        return await self.note_deletions(connection, gone, [account.account_id for account in there])
+
+    async def note_deletions(
+        self, connection: pg.Connection, gone: Sequence[str], there: Sequence[str]
+    ) -> list[str]:
+        """Keep which accounts are deleted, for all generations; returns what `save_accounts` does."""
+        rows = await connection.fetch(self._sql["note_deletions"], gone, there)
+        return [row["device_id"] for row in rows]
 
     async def save_contacts(
         self, connection: pg.Connection, contacts: Mapping[UUID, ContactSnapshot | None]

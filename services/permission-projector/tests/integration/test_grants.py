@@ -1,5 +1,6 @@
 """check_grant_v1, freshness_v1 and changes_v1, asked as the gateway asks."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,6 +74,47 @@ async def test_a_former_owners_share_gives_nothing(world: Any) -> None:
     assert await world.reason("ravi", "cam-1-ssh") == "no_grant"
     assert await world.reason("olga", "cam-1-ssh") == "no_grant"
     assert await world.reason("nina", "cam-1-ssh") == "owner"
+
+
+async def told_grants(world: Any, service: str) -> list[tuple[str, list[str]]]:
+    """What the gateway reads of a service's devices: the owner, and who has shares."""
+    rows = await world.pool.fetch("select * from permissions_api.device_grants_v1($1, now())", service)
+    return [
+        (row["owner_account_id"], [share["account_id"] for share in json.loads(row["shares"])])
+        for row in rows
+    ]
+
+
+async def changed(world: Any) -> list[str]:
+    """The devices that the feed's last changes name, since it was asked for the last time."""
+    rows = await world.pool.fetch("delete from change returning device_ids")
+    return sorted({device for row in rows for device in row["device_ids"]})
+
+
+async def test_a_deleted_account_has_nothing_and_gives_nothing_whatever_arrives_first(world: Any) -> None:
+    """The registry of devices, and the events that end its shares, may come long after."""
+    await world.apply(
+        world.account("olga"), world.account("ravi"), world.account("nina"),
+        world.device("own-1"), world.device("nina-1", owner="nina"), world.device("far-1", owner="nina"),
+        *world.shared("ravi", device_id="own-1"),
+        *world.shared("olga", device_id="nina-1", owner="nina"),
+        *world.shared("ravi", device_id="nina-1", owner="nina", first_version=3),
+    )  # fmt: skip
+    await changed(world)
+    await world.apply(world.raw(topics.DIRECTORY_ACCOUNTS, b"olga", None))
+    assert await changed(world) == ["nina-1", "own-1"], "the gateway judges anew what is open"
+    for account, service in (("olga", "own-1-ssh"), ("ravi", "own-1-ssh"), ("olga", "nina-1-ssh")):
+        assert await world.check(account, service) == {**NOTHING, "reason": "no_grant"}
+    assert await world.reason("ravi", "nina-1-ssh") == "granted"
+    assert await told_grants(world, "own-1-ssh") == []
+    assert await told_grants(world, "nina-1-ssh") == [("nina", ["ravi"])]
+
+    await world.apply(world.raw(topics.DIRECTORY_ACCOUNTS, b"olga", None))
+    assert await changed(world) == [], "redelivered, it is known"
+    await world.apply(world.account("olga"))
+    assert await changed(world) == ["nina-1", "own-1"]
+    assert await world.reason("olga", "own-1-ssh") == "owner", "it is there again"
+    assert await told_grants(world, "own-1-ssh") == [("olga", ["ravi"])]
 
 
 async def test_a_device_removed_from_the_directory_is_gone_for_all(world: Any) -> None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from portal.errors import AccessKeyNotFound, LimitReached
-from portal.sessions import unavailable_when_gone
+from portal.sessions import lock_account, unavailable_when_gone
 from servicekit import pg
 from servicekit.logging import get_logger
 
@@ -114,13 +114,14 @@ class AccessKeys:
 
         Raises:
             LimitReached: the account has `MAX_ENABLED` enabled keys, or `MAX_KEYS` in all.
+            AccountDeletedError: it is deleted.
         """
         key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
         secret = bytes(secrets.choice(_SECRET_BYTES) for _ in range(_SECRET_LENGTH))
         sealed = self._box.seal(secret, key_id=key_id, account_id=account_id)
         with unavailable_when_gone():
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(self._sql["lock_access_keys"], account_id)
+                await lock_account(connection, self._sql, account_id)
                 await self._check_limits(connection, account_id, new=True)
                 await connection.execute(self._sql["create_access_key"], key_id, account_id, sealed)
         return NewAccessKey(key_id, base64.b64encode(secret).decode())
@@ -131,11 +132,12 @@ class AccessKeys:
         Raises:
             AccessKeyNotFound: the account has no such key.
             LimitReached: the account has `MAX_ENABLED` enabled keys already.
+            AccountDeletedError: it is deleted.
         """
         _check_id(key_id)
         with unavailable_when_gone():
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(self._sql["lock_access_keys"], account_id)
+                await lock_account(connection, self._sql, account_id)
                 was: bool | None = await connection.fetchval(
                     self._sql["find_access_key_of_account"], key_id, account_id
                 )

@@ -3,7 +3,7 @@
 from typing import Final
 
 from portal.errors import InvalidRequest, LimitReached
-from portal.sessions import unavailable_when_gone
+from portal.sessions import lock_account, unavailable_when_gone
 from servicekit import pg
 
 MAX_LENGTH: Final = 120
@@ -29,12 +29,13 @@ class Aliases:
         Raises:
             InvalidRequest: it is longer than `MAX_LENGTH`, or cannot be stored.
             LimitReached: the account has `MAX_ALIASES` already.
+            AccountDeletedError: it is deleted.
         """
         if len(alias) > MAX_LENGTH or "\x00" in alias:
             raise InvalidRequest(f"An alias has at most {MAX_LENGTH} characters.")
         with unavailable_when_gone():
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(self._sql["lock_device_aliases"], account_id)
+                await lock_account(connection, self._sql, account_id)
                 others = await connection.fetchval(
                     self._sql["count_other_device_aliases"], account_id, device_id
                 )

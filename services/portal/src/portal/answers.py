@@ -157,6 +157,20 @@ class Contacts(Fact):
     contacts: tuple[Contact, ...]
 
 
+class DeletedAccount(Fact):
+    """An account that the registry has deleted; ``there_again``: and has since written anew."""
+
+    number: int
+    account_id: str
+    there_again: bool
+
+
+class DeletedAccounts(Fact):
+    """Some of them, ascending by ``number``."""
+
+    items: tuple[DeletedAccount, ...]
+
+
 class ContactId(Fact):
     """A contact of the caller's book."""
 

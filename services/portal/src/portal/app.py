@@ -18,6 +18,7 @@ from portal.aliases import Aliases
 from portal.authentication import Authentication
 from portal.context import Peers
 from portal.cookies import Cookies
+from portal.deletions import Deletions
 from portal.notices import Notifier
 from portal.own_changes import OwnChanges
 from portal.peers import Gateway, ShareCommand
@@ -88,7 +89,10 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
         app = create_app("Latchkey portal", {"postgres": sessions.ping, "issuer": issuer_known}, public=True)
         cookies = Cookies(secure=settings.secure)
         visitors = Visitors(sessions, cookies)
-        authentication = Authentication(bearer_tokens, access_keys, settings.signed_hosts, sessions, cookies)
+        deletions = Deletions(pool, listener, peers.share_command, own_changes)
+        authentication = Authentication(
+            bearer_tokens, access_keys, settings.signed_hosts, sessions, cookies, deleted=deletions.accounts
+        )
         app.include_router(
             graphql_http.router(
                 build_schema(),
@@ -113,13 +117,14 @@ async def build(settings: Settings) -> AsyncGenerator[FastAPI]:
             app.mount("/static", GZipMiddleware(app_page.BuiltFiles(directory=Path(folder))))
             app.include_router(unsubscribe_pages.router(peers.notifier))
             app.include_router(pages.router(visitors, peers))  # last: it answers every other path
-            listening = asyncio.create_task(listener.run())
+            following = {asyncio.create_task(listener.run()), asyncio.create_task(deletions.follow())}
             try:
                 await set_within(listener.listening, _LISTEN_SECONDS)
                 yield app
             finally:
-                listening.cancel()
-                await asyncio.wait({listening})
+                for task in following:
+                    task.cancel()
+                await asyncio.wait(following)
 
 
 def _registry(settings: Settings, client: httpx.AsyncClient) -> Registry | None:

@@ -18,6 +18,7 @@ from portal.errors import CsrfRefused
 from portal.sessions import Sessions, csrf_matches
 from portal.signatures import RequestHead, SignatureRefusedError, read_claim
 from servicekit.auth import OidcVerifier, bearer_token
+from servicekit.deleted import AccountDeletedError, DeletedAccounts
 from servicekit.http import ApiError
 from servicekit.logging import get_logger
 
@@ -38,8 +39,11 @@ class Authentication:
         hosts: Sequence[str],
         sessions: Sessions,
         cookies: Cookies,
+        *,
+        deleted: DeletedAccounts,
     ) -> None:
         self._verifier, self._keys, self._hosts = verifier, access_keys, tuple(hosts)
+        self._deleted = deleted
         self._sessions, self._cookies = sessions, cookies
 
     async def account_of(self, request: Request, *, only_looks: bool = False) -> str:
@@ -88,11 +92,15 @@ class Authentication:
     async def _bearer(self, request: Request) -> str:
         claims = await self._verifier.verify(bearer_token(request))
         try:
-            return _ACCOUNT.validate_python(claims["sub"])
+            account_id = _ACCOUNT.validate_python(claims["sub"])
+            await self._deleted.refuse(account_id)
         except ValidationError:
             raise ApiError(
                 "UNAUTHENTICATED", 401, "The token names an account that cannot be one here."
             ) from None
+        except AccountDeletedError:
+            raise ApiError("UNAUTHENTICATED", 401, "The token's account was deleted.") from None
+        return account_id
 
 
 def _head(request: Request) -> RequestHead:

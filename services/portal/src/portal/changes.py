@@ -5,11 +5,12 @@ taken up again where it was (`Last-Event-ID`). The notifier's events are put in 
 (`own_changes`). While the notifier is away the rest goes on; each time that its stream begins, the client is
 told that all of its notices may be others.
 Whether the session, token or signature still counts is asked again for each event; on a quiet stream that is
-every 15 s.
+every 15 s. When it does not, the last event is ``signed_out``.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator
+from http import HTTPStatus
 from typing import Annotated, Final
 
 import httpx
@@ -34,6 +35,7 @@ _LONGEST_PAUSE_SECONDS: Final = 15.0
 """Between two tries to follow the notifier; the first, and what doubling it leads to."""
 
 _READY: Final = b"event: ready\n"
+_SIGNED_OUT: Final = b"event: signed_out\ndata: {}\n\n"
 _ALL_NOTICES: Final = b"event: notices\ndata: {}\n\nevent: notice_settings\ndata: {}\n\n"
 
 _Told = asyncio.Queue[bytes | None]
@@ -67,10 +69,13 @@ def router(
         try:
             while (said := await told.get()) is not None:
                 if await authentication.account_of(request, only_looks=True) != account_id:
+                    yield _SIGNED_OUT
                     return
                 yield said
         except ApiError as error:  # the client comes again, and is told then
             log.info("stream_ended", error=type(error).__name__)
+            if error.status == HTTPStatus.UNAUTHORIZED:
+                yield _SIGNED_OUT
         finally:
             # Not waited for: when the client has left, a wait here is cancelled, and with it their closing.
             for task in following:

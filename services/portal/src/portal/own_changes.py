@@ -48,11 +48,14 @@ class OwnChanges:
 
     async def tell(self, account_id: str, event: Event, *device_ids: str) -> None:
         """Say so to all streams of the account. What was done stays done when nobody can be told."""
-        change = _Change(account_id=account_id, event=event, device_ids=device_ids)
         try:
-            await self._pool.execute(self._sql, change.model_dump_json())
+            await self._pool.execute(self._sql, _payload(account_id, event, device_ids))
         except pg.TRANSIENT as error:
             log.warning("own_change_not_told", error=repr(error))
+
+    async def tell_with(self, connection: pg.Connection, account_id: str, event: Event) -> None:
+        """The same when the connection's transaction commits."""
+        await connection.execute(self._sql, _payload(account_id, event, ()))
 
     @contextmanager
     def following(self, account_id: str) -> Generator[streams.Hints]:
@@ -73,6 +76,10 @@ class OwnChanges:
         for stream in self._followers:
             for event in EVENTS:
                 stream.tell(_said(event, ()))
+
+
+def _payload(account_id: str, event: Event, device_ids: Sequence[str]) -> str:
+    return _Change(account_id=account_id, event=event, device_ids=device_ids).model_dump_json()
 
 
 def _said(event: Event, device_ids: Sequence[str]) -> bytes:

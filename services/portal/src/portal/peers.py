@@ -224,6 +224,11 @@ class ShareCommand(Peer):
         path = f"/v1/always-accept/{quote(owner_id, safe='')}"
         await self.ask(account_id, "PUT" if always else "DELETE", path, attempts=2)
 
+    async def deleted_accounts(self, caller: str, after: int) -> tuple[answers.DeletedAccount, ...]:
+        """Accounts that were deleted, from a number on; ``caller`` is who asks, no account."""
+        answer = await self.ask(caller, "GET", "/v1/deleted-accounts", params={"after": str(after)})
+        return self.read(answers.DeletedAccounts, answer).items
+
     async def invitation(self, account_id: str, token: str) -> answers.LinkedInvitation:
         """The invitation behind a link.
 

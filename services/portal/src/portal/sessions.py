@@ -4,12 +4,13 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
 from portal.errors import Unavailable
 from servicekit import pg
+from servicekit.deleted import AccountDeletedError
 
 
 @contextmanager
@@ -36,6 +37,17 @@ def csrf_matches(session_id: str, given: str) -> bool:
     return hmac.compare_digest(csrf_token(session_id).encode(), given.encode())
 
 
+async def lock_account(connection: pg.Connection, sql: Mapping[str, str], account_id: str) -> None:
+    """Let nobody else keep something of the account, or delete it, before this transaction ends.
+
+    Raises:
+        AccountDeletedError: it is deleted.
+    """
+    await connection.execute(sql["lock_account"], account_id)
+    if await connection.fetchval(sql["is_deleted"], account_id):
+        raise AccountDeletedError
+
+
 class Sessions:
     """The table of sessions. Every method raises `Unavailable` when the database is gone."""
 
@@ -44,10 +56,15 @@ class Sessions:
         self._sql = pg.load_queries("portal")
 
     async def create(self, account_id: str) -> str:
-        """Begin a session; returns its id, which goes into the cookie and nowhere else."""
+        """Begin a session; returns its id, which goes into the cookie and nowhere else.
+
+        Raises:
+            AccountDeletedError: the account is deleted.
+        """
         session_id = secrets.token_urlsafe(32)
         with unavailable_when_gone():
             async with self._pool.acquire() as connection, connection.transaction():
+                await lock_account(connection, self._sql, account_id)
                 await connection.execute(self._sql["forget_expired_sessions"])
                 await connection.execute(
                     self._sql["create_session"], _hash(session_id), account_id, self.lifetime

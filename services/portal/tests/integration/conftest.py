@@ -119,6 +119,10 @@ class Peers:
         self.replies: Replies = {}
         self.asked: Asked = []
         self.losses: list[str] = []
+        self.deleted: list[dict[str, Any]] = []
+        """Accounts that the registry has deleted, as share-command tells of them."""
+        self.deaf = False
+        """Whether share-command cannot be asked for them."""
 
 
 @pytest.fixture
@@ -202,6 +206,11 @@ async def peer_server(internal_tokens: InternalTokenMaker) -> AsyncGenerator[Pee
             account_id = "portal" if request.headers["authorization"] == f"Bearer {REGISTRY_TOKEN}" else ""
         else:
             account_id = callers[service](request)
+        if path == "v1/deleted-accounts":  # asked every second, beside what tests are about
+            if peers.deaf:
+                return Response(status_code=503)
+            after = int(request.query_params["after"])
+            return JSONResponse({"items": [item for item in peers.deleted if item["number"] > after]})
         body = await request.json() if await request.body() else None
         peers.asked.append(
             {

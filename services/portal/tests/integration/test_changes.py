@@ -87,7 +87,8 @@ async def test_a_stream_ends_with_its_session(
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(watched), base_url=client.base_url, cookies=client.cookies
     ) as browser:
-        assert (await browser.get("/changes/v1")).content == FEED
+        answer = await browser.get("/changes/v1")
+    assert answer.content == FEED + SIGNED_OUT
 
 
 class Spoken:
@@ -169,6 +170,7 @@ async def following(
 NOTICES = b"event: notices\ndata: {}\n\n"
 ALL_NOTICES = NOTICES + b"event: notice_settings\ndata: {}\n\n"
 READY = b"event: ready\ndata: {}\n\n"
+SIGNED_OUT = b"event: signed_out\ndata: {}\n\n"
 
 
 async def test_what_both_services_tell_comes_in_one_stream_event_by_event(
@@ -229,6 +231,7 @@ async def test_both_streams_end_with_the_session_and_with_the_read_apis(
         assert await told(len(ALL_NOTICES)) == ALL_NOTICES
         await client.post("/auth/logout", data={"csrf": token})
         spoken["notifier"].say(NOTICES)
+        assert await told(len(SIGNED_OUT)) == SIGNED_OUT
         with pytest.raises(StopAsyncIteration):
             await told(1)
     for stream in spoken.values():

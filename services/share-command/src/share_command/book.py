@@ -115,6 +115,11 @@ class Book:
         rows = await self._connection.fetch(self._sql["accepting_from"], account_id)
         return [dict(row) for row in rows]
 
+    async def deletions(self, after: int, most: int) -> list[dict[str, Any]]:
+        """Accounts that the registry has deleted, from a number on (columns of the query)."""
+        rows = await self._connection.fetch(self._sql["deletions"], after, most)
+        return [dict(row) for row in rows]
+
     async def given_shares(self, owner: str, device_id: str) -> list[dict[str, Any]]:
         """The live shares of the owner's device, as they are now (columns of the query)."""
         rows = await self._connection.fetch(self._sql["given_shares"], owner, device_id)

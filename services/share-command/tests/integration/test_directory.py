@@ -225,3 +225,40 @@ async def test_nothing_more_is_done_in_the_name_of_a_deleted_account(world: Any)
     await world.directory(owner)
     await invite(world, "c3", "d1")
     assert await world.live() == [("d1", "requested")]
+
+
+async def test_deletions_are_told_in_their_order_and_again_when_it_is_there_again(world: Any) -> None:
+    async def told(after: int = 0) -> list[tuple[str, bool]]:
+        nonlocal last
+        async with world.api("portal") as api:
+            items = (await api.get("/v1/deleted-accounts", params={"after": after})).json()["items"]
+        last = max([after, *(item["number"] for item in items)])
+        return [(item["account_id"], item["there_again"]) for item in items]
+
+    last = 0
+    await world.directory(("account", "eve"), ("account", "ann"))
+    assert await told() == [("eve", False), ("ann", False)]
+    await world.directory(("account", "eve"), ("account", "ann"))
+    assert await told(last) == [], "redelivered, it is known"
+    await world.directory(ANN, ANN)
+    assert await told(last) == [("ann", True)]
+    await world.directory(("account", "ann"), ANN)
+    assert await told(last) == [("ann", True)], "gone and there again in one batch: still told"
+    assert await told() == [("eve", False), ("ann", True)]
+
+
+async def test_no_deletion_is_missed_by_who_goes_on_while_others_are_stored(world: Any) -> None:
+    names = [f"p{number}" for number in range(40)]
+    found: list[str] = []
+    after = 0
+    storing = asyncio.gather(*(world.directory(("account", name)) for name in names))
+    async with world.api("portal") as api:
+        while len(found) < len(names):
+            done = storing.done()
+            items = (await api.get("/v1/deleted-accounts", params={"after": after, "size": 3})).json()[
+                "items"
+            ]
+            found += [item["account_id"] for item in items]
+            after = max([after, *(item["number"] for item in items)])
+            assert items or not done, found
+    assert sorted(found) == sorted(names)

@@ -166,3 +166,12 @@ where subscription_id in (
 -- name: remove_subscription
 -- inbox. Primary key of push_subscription.
 delete from push_subscription where account_id = $1 and subscription_id = $2
+
+-- name: is_deleted
+-- Every request of an account that was not looked at for seconds; Inboxes, before it keeps something of one. Primary
+-- key of deleted_account.
+select exists (select from deleted_account where account_id = $1)
+
+-- name: lock_account
+-- Inboxes, before `is_deleted`: what is kept of an account is not kept beside its deletion. No table.
+select pg_advisory_xact_lock_shared(hashtextextended('account ' || $1, 0))

@@ -62,6 +62,7 @@ from unnest(
     notice_id, event_id, reader, contact_id, account_id, template, share_id, device_id, owner_account_id, version,
     event_time, outside, operation, correlation_id
 )
+where told.account_id is null or not exists (select from deleted_account as gone where gone.account_id = told.account_id)
 on conflict on constraint one_notice_per_event_reader_template do nothing
 
 -- name: announce
@@ -132,6 +133,7 @@ delete from device where device_id = $1
 -- name: save_accounts
 -- consumer, once a batch. Primary key of account. Another first address may be one that takes mail. Arrays of
 -- arrays must be even, so that the addresses come as JSON.
+with back as (delete from deleted_account where account_id = any ($1::text[]))
 insert into account (account_id, name, verified_emails, addresses)
 select
     said.account_id, said.name, array(select jsonb_array_elements_text(said.verified_emails)),
@@ -145,9 +147,14 @@ on conflict (account_id) do update set
         when account.addresses[1] is not distinct from excluded.addresses[1] then account.refused_at
     end
 
+-- name: lock_account
+-- consumer, before delete_account: nothing more is kept of it beside (inbox.sql). No table.
+select pg_advisory_xact_lock(hashtextextended('account ' || $1, 0))
+
 -- name: delete_account
 -- consumer: an account that is gone leaves nothing here. Primary keys, notice_of_account, subscription_of_account.
 with
+    gone as (insert into deleted_account (account_id) values ($1) on conflict (account_id) do nothing),
     notices as (delete from notice where account_id = $1),
     preferences as (delete from preference where reader = 'account ' || $1),
     settings as (delete from account_setting where account_id = $1),

@@ -1,9 +1,10 @@
 """What people read and choose: inboxes, settings, preferences, subscriptions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, time
-from typing import Literal
+from typing import Literal, cast
 from uuid import UUID
 
 import asyncpg
@@ -12,6 +13,7 @@ from contracts.base import new_id
 from notifier.hints import Event, Readers, payloads
 from notifier.planner import Channel, Template
 from servicekit import pg
+from servicekit.deleted import AccountDeletedError
 
 Mark = Literal["read", "unread", "later"]
 
@@ -67,14 +69,32 @@ class Inboxes:
                 ),
             )
 
+    async def is_deleted(self, account_id: str) -> bool:
+        """Whether the registry has deleted the account."""
+        return await self._pool.fetchval(self._sql["is_deleted"], account_id)
+
+    @asynccontextmanager
+    async def _keeping(self, account_id: str) -> AsyncGenerator[pg.Connection]:
+        """A transaction that keeps something of an account (empty: of a contact), not beside its deletion.
+
+        Raises:
+            AccountDeletedError: it is deleted.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            if account_id:
+                await connection.execute(self._sql["lock_account"], account_id)
+                if await connection.fetchval(self._sql["is_deleted"], account_id):
+                    raise AccountDeletedError
+            yield cast("pg.Connection", connection)
+
     async def chosen(self, account_id: str) -> Chosen:
         """What the account said of itself."""
         row = await self._pool.fetchrow(self._sql["settings"], account_id)
         return Chosen(*row) if row is not None else Chosen()
 
     async def choose(self, account_id: str, chosen: Chosen) -> None:
-        """Replace it."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        """Replace it; raises AccountDeletedError, as all that keep something of an account."""
+        async with self._keeping(account_id) as connection:
             await connection.execute(
                 self._sql["save_settings"],
                 account_id, chosen.language, chosen.time_zone, chosen.quiet_from, chosen.quiet_until,
@@ -91,7 +111,8 @@ class Inboxes:
         pairs = sorted(wanted)
         if not pairs:
             return
-        async with self._pool.acquire() as connection, connection.transaction():
+        _, _, account_id = reader.partition("account ")
+        async with self._keeping(account_id) as connection:
             await connection.execute(
                 self._sql["save_preferences"],
                 reader,
@@ -99,7 +120,7 @@ class Inboxes:
                 [channel for _, channel in pairs],
                 [wanted[pair] for pair in pairs],
             )
-            _, _, account_id = reader.partition("account ")  # a contact's choices are shown nowhere
+            # A contact's choices are shown nowhere.
             await self._tell(connection, "notice_settings", Readers({account_id} if account_id else set()))
 
     async def _tell(self, connection: pg.Connection, event: Event, readers: Readers) -> None:
@@ -115,7 +136,7 @@ class Inboxes:
         self, account_id: str, channel: Channel, endpoint: str, public_key: str, auth_secret: str
     ) -> UUID:
         """Add one; the oldest go when there are too many."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._keeping(account_id) as connection:
             identity = await connection.fetchval(
                 self._sql["add_subscription"],
                 new_id(), account_id, channel, endpoint, public_key, auth_secret,

@@ -131,6 +131,8 @@ class Inward:
 
     async def delete_snapshot(self, kind: Kind, key: str) -> None:
         """Forget what a directory no longer has, and all that is kept of it here."""
+        if kind == "account":
+            await self._connection.execute(self._sql["lock_account"], key)
         await self._connection.execute(self._sql[f"delete_{kind}"], key)
         await self.tell(_readers(kind, [key]))
 

@@ -22,7 +22,13 @@ _BATCH: Final = 4_000
 
 
 class _QuietStore(Store):
-    """Wakes nobody: who follows the feed follows that of the live generation."""
+    """Wakes nobody: who follows the feed follows that of the live generation. That is further, and so are the
+    deletions of accounts that were noted with it."""
+
+    async def note_deletions(
+        self, connection: pg.Connection, gone: Sequence[str], there: Sequence[str]
+    ) -> list[str]:
+        return []
 
     async def announce(self, connection: pg.Connection, touched: Touched) -> None:
         if touched != Touched():

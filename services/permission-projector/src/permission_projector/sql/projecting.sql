@@ -141,6 +141,27 @@ on conflict (account_id) do update set name = excluded.name
 -- Store.save_accounts. Primary key of account.
 delete from account where account_id = any ($1::text[])
 
+-- name: note_deletions
+-- Store.save_accounts. Primary key of deleted_account; device_by_owner, share_by_account. $1 accounts that are deleted,
+-- $2 those that are there. Tells the devices of which they own or have something, when that was otherwise before.
+with gone as (
+    insert into permission_projector.deleted_account (account_id)
+    select unnest($1::text[])
+    on conflict (account_id) do nothing
+    returning account_id
+),
+back as (
+    delete from permission_projector.deleted_account where account_id = any ($2::text[]) returning account_id
+),
+changed as (
+    select account_id from gone
+    union all
+    select account_id from back
+)
+select device.device_id from changed join device on device.owner_account_id = changed.account_id
+union
+select share.device_id from changed join share using (account_id) where share.state = 'active'
+
 -- name: delete_addresses
 -- Store.save_accounts: all addresses of the accounts of a batch. Primary key of account_address, by its first
 -- column.

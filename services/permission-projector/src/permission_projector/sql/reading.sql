@@ -34,6 +34,10 @@ select
     ), 0) as version
 from unnest($2::text[]) as asked (device_id)
 
+-- name: is_deleted
+-- Every request of an account that was not looked at for seconds. Primary key of deleted_account.
+select exists (select from permission_projector.deleted_account where account_id = $1)
+
 -- name: me
 -- GET /v1/me. Primary keys of account and account_address. Always one row.
 select

@@ -14,10 +14,10 @@ select account_id from session where id_hash = $1 and expires_at > now();
 -- Called by Sessions.end. Needs the primary key.
 delete from session where id_hash = $1;
 
--- name: lock_access_keys
--- Called by AccessKeys before it counts an account's keys, so that concurrent calls count one after another.
--- No table.
-select pg_advisory_xact_lock(hashtextextended('access_key of ' || $1, 0));
+-- name: lock_account
+-- Called before something is kept of an account, so that concurrent calls count one after another and none comes
+-- beside its deletion; and by Deletions. No table.
+select pg_advisory_xact_lock(hashtextextended('account ' || $1, 0));
 
 -- name: count_access_keys
 -- Called by AccessKeys.create and AccessKeys.set_enabled. Needs access_key_account_id.
@@ -66,11 +66,6 @@ where key_id = $1 and (last_used_at is null or last_used_at < now() - interval '
 -- Called by Aliases.of once for a request that asks for one. Needs the primary key.
 select device_id, alias from device_alias where account_id = $1;
 
--- name: lock_device_aliases
--- Called by Aliases.set before it counts an account's aliases, so that concurrent calls count one after another.
--- No table.
-select pg_advisory_xact_lock(hashtextextended('device_alias of ' || $1, 0));
-
 -- name: count_other_device_aliases
 -- Called by Aliases.set. Needs the primary key.
 select count(*) from device_alias where account_id = $1 and device_id <> $2;
@@ -87,3 +82,44 @@ delete from device_alias where account_id = $1 and device_id = $2;
 -- name: tell_own_change
 -- Called by OwnChanges.tell, to every process of the portal. No table.
 select pg_notify('portal_changed', $1);
+
+-- name: is_deleted
+-- Called before something is kept of an account, after lock_account, and by Deletions for a token whose account was
+-- not looked at for seconds. Needs the primary key.
+select exists (select from deleted_account where account_id = $1);
+
+-- name: deletions_heard
+-- Called by Deletions every second. The one row.
+select number from deletions_heard;
+
+-- name: lock_deletions_heard
+-- Called by Deletions before it forgets: of several processes one does. The one row.
+select number from deletions_heard for update;
+
+-- name: hear_deletions
+-- Called by Deletions. The one row.
+update deletions_heard set number = $1;
+
+-- name: mark_deleted
+-- Called by Deletions. Needs the primary key.
+insert into deleted_account (account_id) select unnest($1::text[]) on conflict (account_id) do nothing;
+
+-- name: unmark_deleted
+-- Called by Deletions. Needs the primary key.
+delete from deleted_account where account_id = any ($1::text[]);
+
+-- name: forget_sessions_of
+-- Called by Deletions. Needs session_account_id.
+delete from session where account_id = any ($1::text[]);
+
+-- name: forget_access_keys_of
+-- Called by Deletions. Needs access_key_account_id.
+delete from access_key where account_id = any ($1::text[]);
+
+-- name: forget_device_aliases_of
+-- Called by Deletions. Needs the primary key, by its first column.
+delete from device_alias where account_id = any ($1::text[]);
+
+-- name: tell_deleted
+-- Called by Deletions, to every process of the portal. No table.
+select pg_notify('portal_deleted', '');

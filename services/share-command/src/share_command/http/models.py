@@ -78,6 +78,20 @@ class ContactId(BaseModel):
     name: str | None = None
 
 
+class DeletedAccount(BaseModel):
+    """An account that the registry has deleted; ``there_again``: and has since written anew."""
+
+    number: int
+    account_id: str
+    there_again: bool
+
+
+class DeletedAccounts(BaseModel):
+    """Some of them, ascending by ``number``."""
+
+    items: list[DeletedAccount]
+
+
 class CodeText(Order):
     """What was scanned."""
 

@@ -1,6 +1,6 @@
 """What people look at before they decide: an invitation, the shares of a device, the owner's words."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query
 
@@ -10,6 +10,8 @@ from share_command.errors import InvalidLink
 from share_command.handlers import Handlers
 from share_command.http.models import (
     Caller,
+    DeletedAccount,
+    DeletedAccounts,
     GivenShare,
     GivenShares,
     Invitation,
@@ -17,6 +19,8 @@ from share_command.http.models import (
     Messages,
     ShareIds,
 )
+
+_MOST_NUMBER: Final = 2**63 - 1
 
 
 def add_routes(router: APIRouter, handlers: Handlers, caller: Caller, link_secret: str) -> None:
@@ -52,6 +56,21 @@ def add_routes(router: APIRouter, handlers: Handlers, caller: Caller, link_secre
         """Only those that have one, and that the caller gives or may accept."""
         return Messages(messages=await handlers.outside(lambda book: book.messages(actor, body.share_ids)))
 
+    async def deleted(
+        _caller: Annotated[str, Depends(caller)],
+        after: Annotated[int, Query(ge=0, le=_MOST_NUMBER, description="The last `number` known.")] = 0,
+        size: Annotated[int, Query(ge=1, le=1_000)] = 1_000,
+    ) -> DeletedAccounts:
+        """Each account that the registry has ever deleted, once, where its newest `number` is.
+
+        An account that is `there_again` was gone in between: what was kept of it before is nobody's.
+        """
+        rows = await handlers.outside(lambda book: book.deletions(after, size))
+        return DeletedAccounts(items=[DeletedAccount.model_validate(row) for row in rows])
+
+    router.add_api_route(
+        "/deleted-accounts", deleted, methods=["GET"], summary="Which accounts were deleted, in order"
+    )
     router.add_api_route(
         "/invitation-links", invitation, methods=["POST"], summary="What an invitation link shows"
     )

@@ -75,15 +75,32 @@ order by account_id
 -- name: deleted_accounts
 -- All handlers, for those who command and of whom accounts found nothing, after it has waited for their locks.
 -- Primary key.
-select account_id from deleted_account where account_id = any($1::text[])
+select account_id from deleted_account where account_id = any($1::text[]) and not there_again
 
 -- name: mark_deleted
--- Directory. Primary key.
-insert into deleted_account (account_id) values ($1) on conflict (account_id) do nothing
+-- Directory. Primary key. Numbers are given one transaction after the other, so that whoever goes on from one misses
+-- none (`deletions`).
+with turn as materialized (
+    select pg_advisory_xact_lock(hashtextextended('deleted_account.number', 0))
+)
+insert into deleted_account as known (account_id)
+select $1 from turn
+on conflict (account_id) do update set number = default, there_again = false where known.there_again
 
 -- name: unmark_deleted
--- Directory, when an account is there again. Primary key.
-delete from deleted_account where account_id = $1
+-- Directory, when an account is there again. Primary key; numbers as in `mark_deleted`.
+with gone as materialized (
+    select account_id from deleted_account where account_id = $1 and not there_again
+), turn as materialized (
+    select pg_advisory_xact_lock(hashtextextended('deleted_account.number', 0)) from gone
+)
+update deleted_account set number = default, there_again = true
+from turn
+where account_id = $1
+
+-- name: deletions
+-- GET /v1/deleted-accounts. Unique deletions_have_an_order. $1 the last number that is known, $2 how many at most.
+select number, account_id, there_again from deleted_account where number > $1 order by number limit $2
 
 -- name: lock_account
 -- Directory, before it looks for the shares of an account that is deleted. Primary key.
