@@ -92,3 +92,6 @@ select
     case when n % 50 <> 0 then timestamptz '2026-03-01 00:00:00+00' end,
     case when n % 50 = 0 then 'open' else 'closed' end
 from generate_series(0, 999999, 10) as n;
+
+insert into permission_projector.deleted_account (account_id)
+select 'deleted-' || n from generate_series(1, 10000) as n;

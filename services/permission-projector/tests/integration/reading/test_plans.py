@@ -28,7 +28,7 @@ WHOLE = EVENTS | {
     for name in (
         "known_positions", "me", "access", "invitations", "device_history", "share_history",
         "device_connections", "connections", "open_connections", "who_had_access", "why", "feed", "activity",
-        "alive",
+        "alive", "is_deleted",
     )
 }  # fmt: skip
 PIECES = {
@@ -58,6 +58,7 @@ INDEXES = {
         DEVICE, SHARE, EVENT, "an_address_is_once_an_accounts", "contact_by_address", "share_by_account",
         "share_by_contact", "share_by_owner",
     },
+    "is_deleted": {"an_account_is_deleted_once"},
     "me": PERSON,
     "access": {DEVICE, SHARE, EVENT, "share_by_account", "a_contact_is_one_row", *QUARANTINE},
     "invitations": {
