@@ -803,6 +803,8 @@ def relay(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900 if HISTORIES else 400)
+# Hypothesis takes what aiokafka draws in the service's thread for a strategy's; none of ours does.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 def test_random_histories(service: RealService, relay: None, kafka_bootstrap: str, topic_prefix: str) -> None:
     Machine.service = service
     began = time.monotonic()

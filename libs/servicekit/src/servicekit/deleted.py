@@ -40,17 +40,18 @@ class DeletedAccounts:
             AccountDeletedError: it is.
         """
         now = time.monotonic()
-        if self._good_until.get(account_id, 0.0) > now:
+        good_until = self._good_until  # what is told while the question is on its way outdates the answer
+        if good_until.get(account_id, 0.0) > now:
             return
         if await self._is_deleted(account_id):
             raise AccountDeletedError
-        if len(self._good_until) >= _MOST_REMEMBERED:
-            self._good_until.clear()
-        self._good_until[account_id] = now + REMEMBERED_SECONDS
+        if len(good_until) >= _MOST_REMEMBERED:
+            good_until.clear()
+        good_until[account_id] = now + REMEMBERED_SECONDS
 
     def forget(self) -> None:
         """Some account may have been deleted: remember nothing from before."""
-        self._good_until.clear()
+        self._good_until = {}
 
 
 class LivingCallers:

@@ -1,5 +1,6 @@
 """Whether an account is deleted is asked seldom, and never long after it could be known."""
 
+import asyncio
 import time
 
 import pytest
@@ -45,6 +46,27 @@ async def test_what_is_told_meanwhile_counts_at_once() -> None:
     await accounts.refuse("ann")
     registry.gone.add("ann")
     accounts.forget()
+    with pytest.raises(AccountDeletedError):
+        await accounts.refuse("ann")
+
+
+async def test_an_answer_that_was_on_its_way_when_it_was_told_is_not_remembered() -> None:
+    asked, told = asyncio.Event(), asyncio.Event()
+    answers = iter((False, True))
+
+    async def is_deleted(account_id: str) -> bool:
+        del account_id
+        answer = next(answers)
+        asked.set()
+        await told.wait()
+        return answer
+
+    accounts = DeletedAccounts(is_deleted)
+    first = asyncio.create_task(accounts.refuse("ann"))
+    await asked.wait()
+    accounts.forget()
+    told.set()
+    await first
     with pytest.raises(AccountDeletedError):
         await accounts.refuse("ann")
 

@@ -49,6 +49,8 @@ class Deletions:
                     pass
             except (*pg.TRANSIENT, ApiError) as error:
                 log.warning("deletions_not_heard", error=type(error).__name__)
+            except Exception:  # without this task nobody's sign-in would be ended any more
+                log.exception("deletions_not_heard")
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _go_on(self) -> bool:

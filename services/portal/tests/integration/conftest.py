@@ -121,6 +121,8 @@ class Peers:
         self.losses: list[str] = []
         self.deleted: list[dict[str, Any]] = []
         """Accounts that the registry has deleted, as share-command tells of them."""
+        self.deletions_asked = 0
+        """How often it was asked for them."""
         self.deaf = False
         """Whether share-command cannot be asked for them."""
 
@@ -207,6 +209,7 @@ async def peer_server(internal_tokens: InternalTokenMaker) -> AsyncGenerator[Pee
         else:
             account_id = callers[service](request)
         if path == "v1/deleted-accounts":  # asked every second, beside what tests are about
+            peers.deletions_asked += 1
             if peers.deaf:
                 return Response(status_code=503)
             after = int(request.query_params["after"])

@@ -103,6 +103,23 @@ async def test_what_was_kept_goes_and_other_peoples_stays(
     assert set((await kept(table, "yan")).values()) == {0}, "gone and there again before it was heard"
 
 
+async def test_one_that_cannot_be_stored_does_not_end_the_hearing_of_others(
+    portal: FastAPI, registry: Registry, peers: Any, table: Any, pool: pg.Pool
+) -> None:
+    del portal
+    await Sessions(pool, AN_HOUR).create("zoe")
+    registry.begin("no\x00account")
+    before = peers.deletions_asked
+
+    async def goes_on() -> bool:
+        return peers.deletions_asked >= before + 2
+
+    await until(goes_on)
+    peers.deleted.clear()
+    await registry.say("zoe")
+    assert set((await kept(table, "zoe")).values()) == {0}
+
+
 async def test_nothing_is_kept_that_comes_beside_the_deletion(
     portal: FastAPI, registry: Registry, table: Any, pool: pg.Pool
 ) -> None:
