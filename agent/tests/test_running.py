@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "latchkey-agent.py"
 SECONDS = 20
-IGNORING_HANGUPS = (
-    "import os, signal, sys; signal.signal(1, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
-)
+_AT_A_HANG_UP = "import os, signal, sys; signal.signal(1, signal.%s); os.execv(sys.argv[1], sys.argv[1:])"
+IGNORING_HANGUPS = _AT_A_HANG_UP % "SIG_IGN"
 """As `nohup` starts a program."""
+
+ENDED_BY_HANGUPS = _AT_A_HANG_UP % "SIG_DFL"
+"""As a terminal starts a program, also when these tests were started with `nohup`."""
 
 
 class Gateway:
@@ -131,7 +133,8 @@ async def test_whoever_starts_it_with_nohup_may_hang_up(
 
 
 async def test_a_hang_up_stops_it_otherwise(certificates: "Files", state: Path, gateway: Gateway) -> None:
-    async with agent(certificates, state, gateway.address) as process:
+    before = (sys.executable, "-c", ENDED_BY_HANGUPS)
+    async with agent(certificates, state, gateway.address, *before) as process:
         await gateway.connected()
         process.send_signal(signal.SIGHUP)
         assert await asyncio.wait_for(process.wait(), SECONDS) == 0

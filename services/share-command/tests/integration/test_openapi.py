@@ -95,7 +95,7 @@ async def test_whatever_is_sent_is_answered_as_published(
         play, address, lambda: internal_tokens.token("share-command", "owner"), share_id
     )
     operations = {operation for operation, _ in seen}
-    assert len(operations) == 28
+    assert len(operations) == 29
     accepted = {operation for operation, status in seen if status in (200, 204)}
     assert len(accepted) > 15, seen
     assert not [status for _, status in seen if status >= 500]
